@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Each target is a script of its own in scripts/. What the scripts make lies in
+# ${XDG_CACHE_HOME:-~/.cache}/vfio-tph, not here.
+
+# A kernel of your own instead of Debian's package, only read
+export KERNEL
+
+.PHONY: help deps tree export import roundtrip series-check guest-build guest \
+	demo check clean send
+.NOTPARALLEL:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  KERNEL=PATH    use this 7.3.y (directory, git tree or tarball) for any of them'
+
+deps: ## install the Debian packages that are missing (as root)
+	@scripts/deps
+
+tree: deps ## the base kernel with the series on top, in git; prints where
+	@scripts/tree
+
+export: ## write the commits of the tree back to patches/ and the added files
+	@scripts/export
+
+roundtrip: tree ## check that exporting what patches/ gives changes nothing
+	@scripts/export --check
+
+series-check: tree ## build, checkpatch and sparse, patch by patch
+	@scripts/series-check
+
+guest-build: deps ## kernel, selftests and initramfs of the test guest
+	@scripts/tree --keep >/dev/null
+	@scripts/guest/build
+
+guest: guest-build ## boot the guest: RUN="shell", RUN="COMMAND", or all tests
+	@scripts/guest/run "$$(scripts/guest/build)" 600 $(RUN)
+
+demo: guest-build ## show a DMA write that carries the tag a program asked for
+	@scripts/guest/run "$$(scripts/guest/build)" 120 /tests/vfio_pci_tph_demo
+
+check: deps ## everything: series and guest, plain and debug; ends in a summary
+	@scripts/check
+
+clean: ## remove what this checkout has in the cache
+	@scripts/clean
+
+send: tree ## DIR=pci-tph: sign off and mail one directory (a dry run, or SEND=1)
+	@scripts/send $(DIR)

@@ -1,0 +1,125 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# What the scripts have in common: where things are, errors in one line,
+# progress, locks. Sourced first by each of them.
+
+set -euo pipefail
+
+# What the caller's environment holds must not reach the kernel's build, nor
+# change what git writes.
+unset ARCH CROSS_COMPILE LLVM KBUILD_OUTPUT KCONFIG_CONFIG KCFLAGS
+unset MAKEFLAGS MAKEOVERRIDES MFLAGS GNUMAKEFLAGS MAKELEVEL
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
+user_git_config=${GIT_CONFIG_GLOBAL-$HOME/.gitconfig}
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0
+export LC_ALL=C TZ=UTC PATH="$PATH:/usr/sbin:/sbin"
+umask 022
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/vfio-tph
+patches=$top/patches
+KERNEL=${KERNEL:-}
+export CCACHE_DIR=$cache/ccache CCACHE_BASEDIR=$cache CCACHE_NOHASHDIR=1
+export KBUILD_BUILD_USER=vfio-tph KBUILD_BUILD_HOST=localhost
+export KBUILD_BUILD_TIMESTAMP='1970-01-01'
+jobs=${JOBS:-$(nproc)}
+
+die()
+{
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+say()
+{
+	printf '%s\n' "$*" >&2
+}
+
+# The version that the series are made for, and the part of it that counts:
+# any 7.3.y will do.
+base_version=$(cat "$patches/BASE") || die "cannot read $patches/BASE"
+base_series=${base_version%.*}
+
+# need_space DIR GIGABYTES
+need_space()
+{
+	local free
+
+	mkdir -p "$1" || die "cannot create $1"
+	[ -w "$1" ] || die "cannot write to $1"
+	free=$(df -Pk "$1" | awk 'NR == 2 { print int($4 / 1048576) }')
+	[ "$free" -ge "$2" ] ||
+		die "no space: $1 has $free GB free, $2 GB are needed"
+}
+
+# lock NAME: one run at a time; the lock goes with the process and with the
+# scripts that it starts.
+lock()
+{
+	local fd
+
+	case " ${VFIO_TPH_LOCKS:-} " in *" $1 "*) return ;; esac
+	mkdir -p "$cache/lock" || die "cannot create $cache/lock"
+	exec {fd}>"$cache/lock/$1"
+	if ! flock -n "$fd"; then
+		say "waiting for another run to finish ($1)"
+		flock "$fd"
+	fi
+	export VFIO_TPH_LOCKS="${VFIO_TPH_LOCKS:-} $1"
+}
+
+# A fresh directory that goes when the script does
+scratch()
+{
+	mkdir -p "$cache/tmp"
+	scratch=$(mktemp -d "$cache/tmp/XXXXXX")
+	trap 'rm -rf "$scratch"' EXIT
+}
+
+# step LABEL COMMAND...: runs the command with its output in a log, says every
+# 15 seconds that it is still at it, and shows the end of the log when it fails.
+step()
+{
+	local label=$1 log start=$SECONDS beat rc=0
+
+	shift
+	mkdir -p "$cache/log"
+	log=$(mktemp "$cache/log/XXXXXX")
+	say "$label ..."
+	(
+		trap 'exit 0' TERM
+		exec {never}<> <(:)
+		while kill -0 $$ 2>/dev/null; do
+			read -r -t 15 -u "$never" || true
+			say "$label ... $((SECONDS - start)) s"
+		done
+	) &
+	beat=$!
+	"$@" >"$log" 2>&1 </dev/null || rc=$?
+	kill $beat
+	wait $beat 2>/dev/null || true
+	if [ $rc -ne 0 ]; then
+		tail -n 40 "$log" >&2
+	else
+		say "$label: done in $((SECONDS - start)) s"
+	fi
+	rm -f "$log"
+	return $rc
+}
+
+# Sets base to the git repository of the base kernel (tag "base"), and tree to
+# the place of this checkout's tree.
+find_tree()
+{
+	base=$("$top/scripts/base")
+	tree_key=$(printf '%s\n' "$top" "$base" | sha256sum | cut -c1-12)
+	tree=$cache/tree/$tree_key/linux
+}
+
+# kmake DIR ARGUMENT...: the kernel's make, with what every call needs
+kmake()
+{
+	env -u KERNEL make -C "$1" --no-print-directory -j"$jobs" \
+		CC="ccache gcc" HOSTCC="ccache gcc" LOCALVERSION= "${@:2}"
+}
