@@ -32,13 +32,13 @@ series-check: tree ## build, checkpatch and sparse, patch by patch
 
 guest-build: deps ## kernel, selftests and initramfs of the test guest
 	@scripts/tree --keep >/dev/null
-	@scripts/guest/build
+	@scripts/guest/build plain
 
 guest: guest-build ## boot the guest: RUN="shell", RUN="COMMAND", or all tests
-	@scripts/guest/run "$$(scripts/guest/build)" 600 $(RUN)
+	@scripts/guest/run plain 600 $(RUN)
 
 demo: guest-build ## show a DMA write that carries the tag a program asked for
-	@scripts/guest/run "$$(scripts/guest/build)" 120 /tests/vfio_pci_tph_demo
+	@scripts/guest/run plain 120 /tests/vfio_pci_tph_demo
 
 check: deps ## everything: series and guest, plain and debug; ends in a summary
 	@scripts/check

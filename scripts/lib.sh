@@ -124,3 +124,49 @@ kmake()
 	env -u KERNEL make -C "$1" --no-print-directory -j"$jobs" \
 		CC="ccache gcc" HOSTCC="ccache gcc" LOCALVERSION= "${@:2}"
 }
+
+# kconfig TREE OUT strict|any FRAGMENT...: a configuration from tinyconfig and
+# fragments. With "strict" it fails when a line of a fragment did not survive; of
+# two lines about the same symbol the last one counts.
+kconfig()
+{
+	local build=$1/$2 stamp
+
+	stamp=$(cat "${@:3}" "${BASH_SOURCE[0]}" 2>/dev/null | sha256sum)
+	stamp+=$(git -C "$1" ls-files -s -- '*Kconfig*' | sha256sum)
+	[ "$stamp" != "$(cat "$build/.config.stamp" 2>/dev/null)" ] || return 0
+	rm -f "$build/.config.stamp"
+	mkdir -p "$build" &&
+	kmake "$1" O="$2" tinyconfig &&
+	(cd "$build" && ../scripts/kconfig/merge_config.sh -m -Q .config "${@:4}") &&
+	kmake "$1" O="$2" olddefconfig &&
+	cat "${@:4}" | awk -v config="$build/.config" '
+		function symbol(line)
+		{
+			match(line, /CONFIG_[A-Z0-9_]+/)
+			return substr(line, RSTART, RLENGTH)
+		}
+		BEGIN { while ((getline line < config) > 0) got[symbol(line)] = line }
+		/^(# )?CONFIG_/ { want[symbol($0)] = $0 }
+		END {
+			for (s in want) {
+				if (got[s] == want[s] ||
+				    got[s] == "" && want[s] ~ / is not set$/)
+					continue
+				print "did not survive: " want[s]
+				bad = 1
+			}
+			exit bad
+		}' || { [ "$3" = any ] && [ -s "$build/.config" ]; } &&
+	echo "$stamp" >"$build/.config.stamp"
+}
+
+# vfio_selftests TREE OUT: the user-space tests, static, in OUT/selftests
+vfio_selftests()
+{
+	mkdir -p "$1/$2/selftests" &&
+	kmake "$1" O="$2" headers_install INSTALL_HDR_PATH="$1/$2/headers" &&
+	kmake "$1/tools/testing/selftests/vfio" OUTPUT="$1/$2/selftests" \
+		KHDR_INCLUDES="-isystem $1/$2/headers/include" \
+		EXTRA_CFLAGS=-static LDFLAGS="-static"
+}
