@@ -118,6 +118,20 @@ find_tree()
 	tree=$cache/tree/$tree_key/linux
 }
 
+# The directories of patches/ in order; the patches of one of them, with its name
+directories() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$patches/series"; }
+patches_of() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' -e "s,^,$1/," "$patches/$1/series"; }
+
+# Whether a tree has commits or changes that neither tree nor export left there
+has_work()
+{
+	local tip
+
+	tip=$(git -C "$1" config vfio-tph.tip) || return 1
+	[ "$(git -C "$1" rev-parse HEAD)" != "$tip" ] ||
+		[ -n "$(git -C "$1" status --porcelain | head -n 1)" ]
+}
+
 # kmake DIR ARGUMENT...: the kernel's make, with what every call needs
 kmake()
 {
