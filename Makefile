@@ -5,8 +5,9 @@
 
 # A kernel of your own instead of Debian's package, only read
 export KERNEL
+export RUN
 
-.PHONY: help deps tree export import roundtrip series-check guest-build guest \
+.PHONY: help deps tree export roundtrip series-check guest-build guest \
 	demo check clean send
 .NOTPARALLEL:
 
@@ -35,7 +36,7 @@ guest-build: deps ## kernel, selftests and initramfs of the test guest
 	@scripts/guest/build plain
 
 guest: guest-build ## boot the guest: RUN="shell", RUN="COMMAND", or all tests
-	@scripts/guest/run plain 600 $(RUN)
+	@scripts/guest/run plain 600 $${RUN:+"$$RUN"}
 
 demo: guest-build ## show a DMA write that carries the tag a program asked for
 	@scripts/guest/run plain 120 /tests/vfio_pci_tph_demo

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # What the scripts have in common: where things are, errors in one line,
@@ -11,14 +11,14 @@ set -euo pipefail
 unset ARCH CROSS_COMPILE LLVM KBUILD_OUTPUT KCONFIG_CONFIG KCFLAGS
 unset MAKEFLAGS MAKEOVERRIDES MFLAGS GNUMAKEFLAGS MAKELEVEL
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
-user_git_config=${GIT_CONFIG_GLOBAL-$HOME/.gitconfig}
+user_git_config=${GIT_CONFIG_GLOBAL:-}
 export GIT_COMMITTER_NAME=vfio-tph GIT_COMMITTER_EMAIL=vfio-tph@localhost
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0
 export LC_ALL=C TZ=UTC PATH="$PATH:/usr/sbin:/sbin"
 umask 022
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/vfio-tph
+cache=${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/vfio-tph
 patches=$top/patches
 KERNEL=${KERNEL:-}
 export CCACHE_DIR=$cache/ccache CCACHE_BASEDIR=$cache CCACHE_NOHASHDIR=1
@@ -82,31 +82,30 @@ scratch()
 # 15 seconds that it is still at it, and shows the end of the log when it fails.
 step()
 {
-	local label=$1 log start=$SECONDS beat rc=0
+	local step_label=$1 step_log step_start=$SECONDS step_beat step_rc=0
 
 	shift
 	mkdir -p "$cache/log"
-	log=$(mktemp "$cache/log/XXXXXX")
-	say "$label ..."
+	step_log=$(mktemp "$cache/log/XXXXXX")
+	say "$step_label ..."
 	(
-		trap 'exit 0' TERM
 		exec {never}<> <(:)
 		while kill -0 $$ 2>/dev/null; do
 			read -r -t 15 -u "$never" || true
-			say "$label ... $((SECONDS - start)) s"
+			say "$step_label ... $((SECONDS - step_start)) s"
 		done
 	) &
-	beat=$!
-	"$@" >"$log" 2>&1 </dev/null || rc=$?
-	kill $beat
-	wait $beat 2>/dev/null || true
-	if [ $rc -ne 0 ]; then
-		tail -n 40 "$log" >&2
+	step_beat=$!
+	("$@") >"$step_log" 2>&1 </dev/null || step_rc=$?
+	kill $step_beat
+	wait $step_beat 2>/dev/null || true
+	if [ $step_rc -ne 0 ]; then
+		tail -n 40 "$step_log" >&2
 	else
-		say "$label: done in $((SECONDS - start)) s"
+		say "$step_label: done in $((SECONDS - step_start)) s"
 	fi
-	rm -f "$log"
-	return $rc
+	rm -f "$step_log"
+	return $step_rc
 }
 
 # Sets base to the git repository of the base kernel (tag "base"), and tree to
