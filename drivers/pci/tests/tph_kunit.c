@@ -1,0 +1,1345 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KUnit tests for TLP Processing Hints.
+ *
+ * The device under test is an array behind struct pci_ops, which records all
+ * accesses and can be told to fail some, and RAM in place of an MSI-X Table.
+ */
+#include <kunit/static_stub.h>
+#include <kunit/test.h>
+#include <linux/bitfield.h>
+#include <linux/irq.h>
+#include <linux/irqdesc.h>
+#include <linux/msi.h>
+#include <linux/pci.h>
+#include <linux/pci-tph.h>
+#include <linux/sched/task.h>
+#include <linux/unaligned.h>
+
+#include "../pci.h"
+#include "../msi/msi.h"
+
+#define TPH_POS		0x140
+#define MSIX_POS	0x70
+#define CTRL		(TPH_POS + PCI_TPH_CTRL)
+#define ST(i)		(TPH_POS + PCI_TPH_BASE_SIZEOF + 2 * (i))
+
+#define NS		PCI_TPH_CAP_ST_NS
+#define ALL_MODES	(PCI_TPH_CAP_ST_NS | PCI_TPH_CAP_ST_IV | PCI_TPH_CAP_ST_DS)
+#define EXT		PCI_TPH_CAP_EXT_TPH
+#define IN_CAP		PCI_TPH_LOC_CAP
+#define IN_MSIX		PCI_TPH_LOC_MSIX
+#define ENTRIES(n)	FIELD_PREP_CONST(PCI_TPH_CAP_ST_MASK, (n) - 1)
+
+#define MODE_NS		PCI_TPH_ST_NS_MODE
+#define MODE_IV		PCI_TPH_ST_IV_MODE
+#define MODE_DS		PCI_TPH_ST_DS_MODE
+#define OFF		PCI_TPH_REQ_DISABLE
+#define TPH		PCI_TPH_REQ_TPH_ONLY
+#define EXT_TPH		PCI_TPH_REQ_EXT_TPH
+
+#define TABLE_SIZE	8
+
+struct tph_access {
+	bool	write;
+	int	where;
+	int	size;
+	u32	val;
+};
+
+struct tph_ctx {
+	struct pci_bus		root_bus;
+	struct pci_bus		bus;
+	struct pci_dev		*port;
+	struct pci_dev		*pdev;
+	u8			port_cfg[PCI_CFG_SPACE_SIZE];
+	u8			cfg[PCI_CFG_SPACE_EXP_SIZE];
+
+	/* Accesses to the endpoint */
+	struct tph_access	log[128];
+	unsigned int		nr;
+
+	/* Fail @fail_count accesses to the dword at @fail_where after @fail_skip */
+	int			fail_where;
+	bool			fail_write;
+	unsigned int		fail_skip;
+	unsigned int		fail_count;
+	bool			port_fails;
+
+	/* MSI-X Table */
+	u32			*table;
+	unsigned int		irqs[TABLE_SIZE];
+	unsigned int		vctrl_writes;
+	unsigned int		flushes;
+	bool			registered;
+};
+
+static bool tph_access_fails(struct tph_ctx *ctx, bool write, int where)
+{
+	if (!ctx->fail_count || write != ctx->fail_write ||
+	    round_down(where, 4) != ctx->fail_where)
+		return false;
+
+	if (ctx->fail_skip) {
+		ctx->fail_skip--;
+		return false;
+	}
+
+	ctx->fail_count--;
+
+	return true;
+}
+
+static void tph_log(struct tph_ctx *ctx, bool write, int where, int size,
+		    u32 val)
+{
+	if (ctx->nr < ARRAY_SIZE(ctx->log))
+		ctx->log[ctx->nr] = (struct tph_access) {
+			.write = write,
+			.where = where,
+			.size = size,
+			.val = val,
+		};
+	ctx->nr++;
+}
+
+static int tph_fake_read(struct pci_bus *bus, unsigned int devfn, int where,
+			 int size, u32 *val)
+{
+	struct tph_ctx *ctx = bus->sysdata;
+	u32 reg = 0;
+
+	if (bus == &ctx->root_bus) {
+		if (ctx->port_fails) {
+			/* As a port that does not respond, but without error */
+			*val = GENMASK(size * 8 - 1, 0);
+			return PCIBIOS_SUCCESSFUL;
+		}
+		memcpy(&reg, &ctx->port_cfg[where], size);
+		*val = le32_to_cpu((__force __le32)reg);
+		return PCIBIOS_SUCCESSFUL;
+	}
+
+	if (tph_access_fails(ctx, false, where))
+		return PCIBIOS_SET_FAILED;
+
+	memcpy(&reg, &ctx->cfg[where], size);
+	*val = le32_to_cpu((__force __le32)reg);
+	tph_log(ctx, false, where, size, *val);
+
+	return PCIBIOS_SUCCESSFUL;
+}
+
+static int tph_fake_write(struct pci_bus *bus, unsigned int devfn, int where,
+			  int size, u32 val)
+{
+	struct tph_ctx *ctx = bus->sysdata;
+	u32 reg = (__force u32)cpu_to_le32(val);
+
+	if (bus == &ctx->root_bus)
+		return PCIBIOS_SET_FAILED;
+
+	if (tph_access_fails(ctx, true, where))
+		return PCIBIOS_SET_FAILED;
+
+	memcpy(&ctx->cfg[where], &reg, size);
+	tph_log(ctx, true, where, size, val);
+
+	return PCIBIOS_SUCCESSFUL;
+}
+
+static struct pci_ops tph_fake_ops = {
+	.read	= tph_fake_read,
+	.write	= tph_fake_write,
+};
+
+static u32 cfg_dword(struct tph_ctx *ctx, int where)
+{
+	return get_unaligned_le32(&ctx->cfg[where]);
+}
+
+static u16 cfg_st(struct tph_ctx *ctx, unsigned int index)
+{
+	return get_unaligned_le16(&ctx->cfg[ST(index)]);
+}
+
+static void set_completer(struct tph_ctx *ctx, u8 type)
+{
+	put_unaligned_le32(FIELD_PREP(PCI_EXP_DEVCAP2_TPH_COMP_MASK, type),
+			   &ctx->port_cfg[ctx->port->pcie_cap + PCI_EXP_DEVCAP2]);
+}
+
+static void clear_log(struct tph_ctx *ctx)
+{
+	ctx->nr = 0;
+}
+
+static void fail_write(struct tph_ctx *ctx, int where, unsigned int skip,
+		       unsigned int count)
+{
+	ctx->fail_where = round_down(where, 4);
+	ctx->fail_write = true;
+	ctx->fail_skip = skip;
+	ctx->fail_count = count;
+}
+
+/* Let the PCI core find a TPH capability at @pos */
+static void probe_at(struct tph_ctx *ctx, int pos, u32 cap, int msix_entries)
+{
+	struct pci_dev *pdev = ctx->pdev;
+
+	put_unaligned_le32(PCI_EXT_CAP_ID_VNDR | 1 << 16 | pos << 20,
+			   &ctx->cfg[PCI_CFG_SPACE_SIZE]);
+	put_unaligned_le32(PCI_EXT_CAP_ID_TPH | 1 << 16, &ctx->cfg[pos]);
+	put_unaligned_le32(cap, &ctx->cfg[pos + PCI_TPH_CAP]);
+
+	if (msix_entries) {
+		pdev->msix_cap = MSIX_POS;
+		put_unaligned_le16(msix_entries - 1,
+				   &ctx->cfg[MSIX_POS + PCI_MSIX_FLAGS]);
+	}
+
+	pci_tph_init(pdev);
+	clear_log(ctx);
+}
+
+static void probe(struct tph_ctx *ctx, u32 cap)
+{
+	probe_at(ctx, TPH_POS, cap, 0);
+}
+
+static void expect_access(struct kunit *test, unsigned int i, int where,
+			  int size, u32 val)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	KUNIT_ASSERT_LT(test, i, ctx->nr);
+	KUNIT_EXPECT_TRUE(test, ctx->log[i].write);
+	KUNIT_EXPECT_EQ(test, ctx->log[i].where, where);
+	KUNIT_EXPECT_EQ(test, ctx->log[i].size, size);
+	KUNIT_EXPECT_EQ(test, ctx->log[i].val, val);
+}
+
+/* What the kernel says and what the hardware has */
+static void expect_state(struct kunit *test, u8 mode, u8 req_type)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_enabled_req_type(ctx->pdev), req_type);
+	KUNIT_EXPECT_EQ(test, ctx->pdev->tph_mode, mode);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), mode | req_type << 8);
+}
+
+/* Location */
+
+static void tph_location(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_loc(ctx->pdev),
+			PCI_TPH_LOC_NONE);
+	probe(ctx, NS);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_loc(ctx->pdev),
+			PCI_TPH_LOC_NONE);
+	probe(ctx, NS | IN_CAP);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_loc(ctx->pdev),
+			PCI_TPH_LOC_CAP);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+}
+
+static void tph_location_msix(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	probe_at(ctx, TPH_POS, NS | IN_MSIX, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_loc(ctx->pdev),
+			PCI_TPH_LOC_MSIX);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+}
+
+static void tph_location_reserved(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	probe_at(ctx, TPH_POS, NS | PCI_TPH_CAP_LOC_MASK, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_loc(ctx->pdev),
+			PCI_TPH_LOC_NONE);
+}
+
+/* Size, and capabilities that are refused */
+
+struct tph_probe_param {
+	const char	*desc;
+	u32		cap;
+	int		pos;
+	int		msix;
+	bool		good;
+	u16		size;
+};
+
+static const struct tph_probe_param tph_probe_params[] = {
+	{ "no table", NS | ENTRIES(8), TPH_POS, 8, true, 0 },
+	{ "1 entry", NS | IN_CAP | ENTRIES(1), TPH_POS, 0, true, 1 },
+	{ "64 entries", NS | IN_CAP | ENTRIES(64), TPH_POS, 0, true, 64 },
+	{ "65 entries", NS | IN_CAP | ENTRIES(65), TPH_POS, 0 },
+	{ "2048 entries", NS | IN_CAP | ENTRIES(2048), TPH_POS, 0 },
+	{ "up to end", NS | IN_CAP | ENTRIES(26), 0xfc0, 0, true, 26 },
+	{ "past end", NS | IN_CAP | ENTRIES(27), 0xfc0, 0 },
+	{ "no room for registers", NS, 0xff8, 0 },
+	{ "fewer than vectors", NS | IN_MSIX | ENTRIES(4), TPH_POS, 8, true, 4 },
+	{ "more than vectors", NS | IN_MSIX | ENTRIES(2048), TPH_POS, 8, true, 8 },
+	{ "2048 vectors", NS | IN_MSIX | ENTRIES(2048), TPH_POS, 2048, true, 2048 },
+	{ "no MSI-X", NS | IN_MSIX | ENTRIES(4), TPH_POS, 0 },
+	{ "reserved location", NS | PCI_TPH_CAP_LOC_MASK, TPH_POS, 8 },
+	{ "without No ST mode", PCI_TPH_CAP_ST_IV | IN_CAP | ENTRIES(4), TPH_POS, 0 },
+	{ "all ones", ~0, TPH_POS, 8 },
+};
+
+KUNIT_ARRAY_PARAM_DESC(tph_probe, tph_probe_params, desc);
+
+static void tph_probe(struct kunit *test)
+{
+	const struct tph_probe_param *p = test->param_value;
+	struct tph_ctx *ctx = test->priv;
+
+	probe_at(ctx, p->pos, p->cap, p->msix);
+
+	KUNIT_EXPECT_EQ(test, ctx->pdev->tph_cap, p->good ? p->pos : 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), p->size);
+	KUNIT_EXPECT_EQ(test, pcie_tph_st_modes(ctx->pdev), p->good ? NS : 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev),
+			p->good ? TPH : OFF);
+
+	/* A restore must not touch what is not there */
+	pci_restore_tph_state(ctx->pdev);
+	if (!p->good)
+		KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+}
+
+/* Types of requests */
+
+struct tph_type_param {
+	const char	*desc;
+	u32		ext;
+	u8		completer;
+	u8		max;
+};
+
+static const struct tph_type_param tph_type_params[] = {
+	{ "TPH to none", 0, 0, OFF },
+	{ "TPH to TPH", 0, 1, TPH },
+	{ "TPH to reserved", 0, 2, OFF },
+	{ "TPH to Extended TPH", 0, 3, TPH },
+	{ "Extended TPH to none", EXT, 0, OFF },
+	{ "Extended TPH to TPH", EXT, 1, TPH },
+	{ "Extended TPH to reserved", EXT, 2, OFF },
+	{ "Extended TPH to Extended TPH", EXT, 3, EXT_TPH },
+};
+
+KUNIT_ARRAY_PARAM_DESC(tph_type, tph_type_params, desc);
+
+static void tph_type(struct kunit *test)
+{
+	const struct tph_type_param *p = test->param_value;
+	struct tph_ctx *ctx = test->priv;
+
+	set_completer(ctx, p->completer);
+	probe(ctx, ALL_MODES | p->ext);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), p->max);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS),
+			p->max ? 0 : -EINVAL);
+	expect_state(test, p->max ? MODE_DS : MODE_NS, p->max);
+}
+
+static void tph_type_rciep(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	set_completer(ctx, 0);
+	probe(ctx, ALL_MODES | EXT);
+	ctx->pdev->pcie_flags_reg = 2 | PCI_EXP_TYPE_RC_END << 4;
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), EXT_TPH);
+}
+
+static void tph_type_no_response(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | EXT);
+	ctx->port_fails = true;
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), -EINVAL);
+	expect_state(test, MODE_NS, OFF);
+}
+
+/* Requester Enable behind an ST write is the type, not the mode */
+
+static void tph_type_after_st_write(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), 0);
+	expect_state(test, MODE_DS, TPH);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 1, 0x41), 0);
+	expect_state(test, MODE_DS, TPH);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 1), 0x41);
+}
+
+static void tph_ext_type_after_st_write(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	set_completer(ctx, 3);
+	probe(ctx, ALL_MODES | EXT | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), 0);
+	expect_state(test, MODE_IV, EXT_TPH);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 2, 0x1234), 0);
+	expect_state(test, MODE_IV, EXT_TPH);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 2), 0x1234);
+}
+
+/* Failures to enable */
+
+static void tph_enable_fails(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+
+	fail_write(ctx, CTRL, 0, 1);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), -EIO);
+	expect_state(test, MODE_NS, OFF);
+
+	/* The write that enables */
+	fail_write(ctx, CTRL, 1, 1);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), -EIO);
+	expect_state(test, MODE_NS, OFF);
+
+	set_completer(ctx, 0);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), -EINVAL);
+	expect_state(test, MODE_NS, OFF);
+
+	/* None of that is in the way later */
+	set_completer(ctx, 1);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), 0);
+	expect_state(test, MODE_IV, TPH);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), -EBUSY);
+	expect_state(test, MODE_IV, TPH);
+}
+
+static void tph_enable_bad_mode(struct kunit *test)
+{
+	static const int modes[] = { -1, 2, 3, 7, 8, 9, 10, 256, 257, INT_MAX, INT_MIN };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	probe(ctx, NS | PCI_TPH_CAP_ST_IV);
+	for (i = 0; i < ARRAY_SIZE(modes); i++) {
+		KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, modes[i]),
+				-EINVAL);
+		expect_state(test, MODE_NS, OFF);
+	}
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+}
+
+/* The control register */
+
+static void tph_set_ctrl_steps(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	set_completer(ctx, 3);
+	probe(ctx, ALL_MODES | EXT);
+
+	/* Nothing to do */
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_NS, OFF), 0);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+
+	/* Change, enable */
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 2);
+	expect_access(test, 0, CTRL, 4, MODE_IV);
+	expect_access(test, 1, CTRL, 4, MODE_IV | TPH << 8);
+	expect_state(test, MODE_IV, TPH);
+
+	clear_log(ctx);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+
+	/* Disable, change, enable */
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, EXT_TPH), 0);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 3);
+	expect_access(test, 0, CTRL, 4, MODE_IV);
+	expect_access(test, 1, CTRL, 4, MODE_DS);
+	expect_access(test, 2, CTRL, 4, MODE_DS | EXT_TPH << 8);
+	expect_state(test, MODE_DS, EXT_TPH);
+
+	/* Disable with the mode selected */
+	clear_log(ctx);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, OFF), 0);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 1);
+	expect_state(test, MODE_DS, OFF);
+
+	pcie_disable_tph(ctx->pdev);
+	expect_state(test, MODE_DS, OFF);
+}
+
+static void tph_set_ctrl_invalid(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_NS, OFF),
+			-EOPNOTSUPP);
+
+	probe(ctx, NS | PCI_TPH_CAP_ST_DS);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, 3, TPH), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, 8, TPH), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, 255, TPH), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, 2), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, 4), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, EXT_TPH),
+			-EINVAL);
+	set_completer(ctx, 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH),
+			-EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, OFF), 0);
+	expect_state(test, MODE_DS, OFF);
+}
+
+static void tph_set_ctrl_fails(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	int skip;
+
+	probe(ctx, ALL_MODES);
+
+	for (skip = 0; skip < 3; skip++) {
+		KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
+		fail_write(ctx, CTRL, skip, 1);
+		KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH),
+				-EIO);
+		expect_state(test, MODE_NS, OFF);
+	}
+}
+
+/* What firmware has left on is found and turned off */
+static void tph_firmware_left_on(struct kunit *test)
+{
+	static const u16 zero[4];
+	struct tph_ctx *ctx = test->priv;
+
+	put_unaligned_le32(MODE_IV | TPH << 8, &ctx->cfg[CTRL]);
+	put_unaligned_le16(0x77, &ctx->cfg[ST(3)]);
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_enabled_req_type(ctx->pdev), OFF);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_NS, OFF), 0);
+	expect_state(test, MODE_NS, OFF);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 3, zero), 3);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 3), 0x77);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 3, 1, zero), 1);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 3), 0);
+}
+
+/* Entries outside of the table */
+
+static void tph_index_out_of_range(struct kunit *test)
+{
+	static const unsigned int bad[] = { 4, 5, 64, 0x7fffffff, 0x80000000, 0x80000001, ~0 };
+	struct tph_ctx *ctx = test->priv;
+	static const u16 tags[5];
+	int i;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), 0);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 0, 0x11), 0);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 3, 0x33), 0);
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		clear_log(ctx);
+		KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, bad[i], 0xff),
+				-ENXIO);
+		KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, bad[i], 1,
+							      tags), -EINVAL);
+		KUNIT_EXPECT_EQ(test, cfg_st(ctx, 0), 0x11);
+		KUNIT_EXPECT_EQ(test, cfg_st(ctx, 3), 0x33);
+		expect_state(test, MODE_DS, TPH);
+	}
+
+	clear_log(ctx);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 5, tags), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 3, 2, tags), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 0, tags), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 1, ~0, tags), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+}
+
+static void tph_no_table(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	u16 tag = 1;
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 1, &tag),
+			-EINVAL);
+	probe(ctx, ALL_MODES);
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), 0);
+	clear_log(ctx);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 1, &tag),
+			-EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 0, 1), -EINVAL);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+}
+
+/* Failing accesses to the table */
+
+static void tph_st_write_fails(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), 0);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 0, 0x11), 0);
+
+	fail_write(ctx, ST(2), 0, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 2, 0x22), -EIO);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 0), 0x11);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 2), 0);
+	expect_state(test, MODE_DS, TPH);
+
+	/* The tag that failed does not come with its neighbour */
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 3, 0x33), 0);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 2), 0);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 3), 0x33);
+}
+
+static void tph_batch_fails(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4, 5 };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(6));
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), 0);
+
+	/* Entries 1 | 2 3 | 4 5, of which the last dword fails */
+	fail_write(ctx, ST(4), 0, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 1, 5, tags), 3);
+	for (i = 0; i < 6; i++)
+		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), i < 4 ? i : 0);
+	expect_state(test, MODE_DS, TPH);
+
+	fail_write(ctx, ST(0), 0, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 1, 5, tags), -EIO);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 4), 0);
+	expect_state(test, MODE_DS, TPH);
+}
+
+static void tph_window_fails(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), 0);
+
+	/* Not cleared: nothing done */
+	fail_write(ctx, CTRL, 0, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), -EIO);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 0), 0);
+	expect_state(test, MODE_DS, TPH);
+
+	/* Not set again: off */
+	fail_write(ctx, CTRL, 1, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), -EIO);
+	expect_state(test, MODE_DS, OFF);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	expect_state(test, MODE_DS, TPH);
+}
+
+/* Number and order of accesses */
+
+static void tph_batch_accesses(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4, 5, 6, 7 };
+	struct tph_ctx *ctx = test->priv;
+	unsigned int start, count, dwords, i;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(7));
+	put_unaligned_le16(0xdead, &ctx->cfg[ST(7)]);
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), 0);
+
+	for (start = 0; start < 7; start++) {
+		for (count = 1; count <= 7 - start; count++) {
+			dwords = (start + count - 1) / 2 - start / 2 + 1;
+
+			clear_log(ctx);
+			KUNIT_EXPECT_EQ(test,
+					pcie_tph_set_st_entries(ctx->pdev, start,
+								count, tags),
+					count);
+			KUNIT_EXPECT_EQ(test, ctx->nr, dwords + 2);
+			expect_access(test, 0, CTRL, 4, MODE_DS);
+			for (i = 1; i <= dwords; i++) {
+				KUNIT_EXPECT_TRUE(test, ctx->log[i].write);
+				KUNIT_EXPECT_EQ(test, ctx->log[i].where,
+						ST(round_down(start, 2) + 2 * (i - 1)));
+			}
+			expect_access(test, dwords + 1, CTRL, 4,
+				      MODE_DS | TPH << 8);
+			for (i = 0; i < count; i++)
+				KUNIT_EXPECT_EQ(test, cfg_st(ctx, start + i),
+						tags[i]);
+		}
+	}
+
+	/* Behind the last entry of an odd table */
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 7), 0xdead);
+}
+
+static void tph_batch_accesses_off(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(8));
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 2, 4, tags), 4);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 2);
+	expect_access(test, 0, ST(2), 4, 0x00020001);
+	expect_access(test, 1, ST(4), 4, 0x00040003);
+
+	/* The other half of the dword is known */
+	clear_log(ctx);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 3, 1, &tags[3]), 1);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 1);
+	expect_access(test, 0, ST(2), 4, 0x00040001);
+}
+
+static void tph_pause_accesses(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+
+	/* Off: nothing to pause */
+	KUNIT_EXPECT_EQ(test, pcie_tph_pause(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_resume(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	clear_log(ctx);
+	KUNIT_EXPECT_EQ(test, pcie_tph_pause(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_enabled_req_type(ctx->pdev), TPH);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 2, tags), 2);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 2, 2, tags), 2);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), MODE_DS);
+	KUNIT_EXPECT_EQ(test, pcie_tph_resume(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 4);
+	expect_access(test, 0, CTRL, 4, MODE_DS);
+	expect_access(test, 3, CTRL, 4, MODE_DS | TPH << 8);
+	expect_state(test, MODE_DS, TPH);
+
+	/* The last word on the control register comes into effect on resume */
+	KUNIT_EXPECT_EQ(test, pcie_tph_pause(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), MODE_IV);
+	KUNIT_EXPECT_EQ(test, pcie_tph_resume(ctx->pdev), 0);
+	expect_state(test, MODE_IV, TPH);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_pause(ctx->pdev), 0);
+	fail_write(ctx, CTRL, 0, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_resume(ctx->pdev), -EIO);
+	expect_state(test, MODE_IV, OFF);
+}
+
+/* Restore */
+
+/* As a reset does */
+static void wipe(struct tph_ctx *ctx)
+{
+	memset(&ctx->cfg[CTRL], 0, 4);
+	memset(&ctx->cfg[ST(0)], 0, 2 * pcie_tph_get_st_table_size(ctx->pdev));
+	clear_log(ctx);
+}
+
+static void tph_restore_on(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3 };
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(3));
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 3, tags), 3);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+
+	wipe(ctx);
+	put_unaligned_le16(0xdead, &ctx->cfg[ST(3)]);
+	pci_restore_tph_state(ctx->pdev);
+
+	/* Not enabled before the tags are there */
+	KUNIT_EXPECT_EQ(test, ctx->nr, 4);
+	expect_access(test, 0, CTRL, 4, MODE_DS);
+	expect_access(test, 1, ST(0), 4, 0x00020001);
+	expect_access(test, 2, ST(2), 2, 3);
+	expect_access(test, 3, CTRL, 4, MODE_DS | TPH << 8);
+	expect_state(test, MODE_DS, TPH);
+	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 3), 0xdead);
+}
+
+static void tph_restore_off(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, OFF), 0);
+
+	wipe(ctx);
+	pci_restore_tph_state(ctx->pdev);
+	expect_state(test, MODE_DS, OFF);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(0)), 0x00020001);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0x00040003);
+}
+
+static void tph_restore_fails(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+
+	wipe(ctx);
+	fail_write(ctx, ST(2), 0, 1);
+	pci_restore_tph_state(ctx->pdev);
+	expect_state(test, MODE_DS, OFF);
+}
+
+static void tph_clear_on_restore(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+
+	/* Refused, so that nothing was reset */
+	pcie_tph_clear_on_restore(ctx->pdev);
+	KUNIT_EXPECT_FALSE(test, pcie_tph_clear_on_restore_done(ctx->pdev));
+	expect_state(test, MODE_DS, TPH);
+
+	/* Not without the mark, nor with that of another task */
+	for (i = 0; i < 2; i++) {
+		ctx->pdev->tph_clear_task = i ? &init_task : NULL;
+		wipe(ctx);
+		pci_tph_prepare_restore(ctx->pdev);
+		pci_restore_tph_state(ctx->pdev);
+		expect_state(test, MODE_DS, TPH);
+		KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0x00040003);
+	}
+
+	/* A reset that failed half-way has left everything in place */
+	pcie_tph_clear_on_restore(ctx->pdev);
+	pci_tph_prepare_restore(ctx->pdev);
+	pci_restore_tph_state(ctx->pdev);
+	KUNIT_EXPECT_TRUE(test, pcie_tph_clear_on_restore_done(ctx->pdev));
+	expect_state(test, MODE_NS, OFF);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+
+	/* Once only */
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	wipe(ctx);
+	pci_tph_prepare_restore(ctx->pdev);
+	pci_restore_tph_state(ctx->pdev);
+	expect_state(test, MODE_DS, TPH);
+}
+
+static void tph_clear(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_mode(ctx->pdev), MODE_DS);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
+	expect_state(test, MODE_NS, OFF);
+	KUNIT_EXPECT_EQ(test, pcie_tph_mode(ctx->pdev), MODE_NS);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+
+	/* What was written behind the kernel's back goes, too */
+	put_unaligned_le32(0x101, &ctx->cfg[CTRL]);
+	put_unaligned_le32(0x00040003, &ctx->cfg[ST(2)]);
+	ctx->nr = 0;
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
+	expect_state(test, MODE_NS, OFF);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0);
+	/* TPH is off before a tag changes */
+	KUNIT_EXPECT_TRUE(test, ctx->log[0].write);
+	KUNIT_EXPECT_EQ(test, ctx->log[0].where, CTRL);
+
+	fail_write(ctx, CTRL, 0, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EIO);
+	fail_write(ctx, ST(2), 0, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EIO);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
+}
+
+static void tph_clear_changed(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+
+	put_unaligned_le32(ALL_MODES | IN_CAP | ENTRIES(64),
+			   &ctx->cfg[TPH_POS + PCI_TPH_CAP]);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EOPNOTSUPP);
+	/* Off, and refused from then on */
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_st_modes(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_NS, TPH),
+			-EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EOPNOTSUPP);
+}
+
+/* Tags of CPUs */
+
+static void tph_cpu_st_tag(struct kunit *test)
+{
+	struct pcie_tph_cpu_st st = {
+		.mem[TPH_MEM_TYPE_VM] = {
+			.st = 0x41, .st_valid = true, .xst = 0x4141,
+		},
+		.mem[TPH_MEM_TYPE_PM] = {
+			.st = 0x42, .xst = 0x4242, .xst_valid = true,
+		},
+	};
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_cpu_st_tag(&st, TPH_MEM_TYPE_VM, TPH), 0x41);
+	KUNIT_EXPECT_EQ(test, pcie_tph_cpu_st_tag(&st, TPH_MEM_TYPE_VM, EXT_TPH), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_cpu_st_tag(&st, TPH_MEM_TYPE_VM, OFF), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_cpu_st_tag(&st, TPH_MEM_TYPE_PM, TPH), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_cpu_st_tag(&st, TPH_MEM_TYPE_PM, EXT_TPH),
+			0x4242);
+	KUNIT_EXPECT_EQ(test, pcie_tph_cpu_st_tag(&st, TPH_MEM_TYPE_PM + 1, TPH), 0);
+}
+
+static void tph_cpu_allowed(struct kunit *test)
+{
+	KUNIT_EXPECT_TRUE(test, pcie_tph_cpu_allowed(cpumask_first(cpu_online_mask)));
+	KUNIT_EXPECT_FALSE(test, pcie_tph_cpu_allowed(nr_cpu_ids));
+	KUNIT_EXPECT_FALSE(test, pcie_tph_cpu_allowed(~0));
+}
+
+/* Tags in the MSI-X Table */
+
+static u32 *vctrl(struct tph_ctx *ctx, unsigned int index)
+{
+	return &ctx->table[(index * PCI_MSIX_ENTRY_SIZE +
+			    PCI_MSIX_ENTRY_VECTOR_CTRL) / sizeof(u32)];
+}
+
+/* Count, and let the real function do it */
+static int tph_stub_set_tag(struct msi_desc *desc, u16 tag, bool write)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct tph_ctx *ctx = test->priv;
+	int ret;
+
+	if (write) {
+		/* The window is open for every one of them */
+		KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL) &
+				PCI_TPH_CTRL_REQ_EN_MASK, 0);
+		ctx->vctrl_writes++;
+	}
+
+	kunit_deactivate_static_stub(test, msix_set_tph_tag);
+	ret = msix_set_tph_tag(desc, tag, write);
+	kunit_activate_static_stub(test, msix_set_tph_tag, tph_stub_set_tag);
+
+	return ret;
+}
+
+static u32 tph_stub_flush(struct msi_desc *desc)
+{
+	struct tph_ctx *ctx = kunit_get_current_test()->priv;
+
+	ctx->flushes++;
+
+	return *vctrl(ctx, desc->msi_index);
+}
+
+static u32 tph_stub_flush_ones(struct msi_desc *desc)
+{
+	return ~0;
+}
+
+static void tph_dev_release(struct device *dev)
+{
+}
+
+/* Vectors for all entries but @hole, in a table that holds @old */
+static void enable_msix(struct kunit *test, int hole, u32 old)
+{
+	struct tph_ctx *ctx = test->priv;
+	struct pci_dev *pdev = ctx->pdev;
+	struct msi_desc *desc;
+	int i, irq;
+
+	ctx->table = kunit_kzalloc(test, TABLE_SIZE * PCI_MSIX_ENTRY_SIZE,
+				   GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ctx->table);
+	for (i = 0; i < TABLE_SIZE; i++)
+		*vctrl(ctx, i) = old;
+
+	probe_at(ctx, TPH_POS, ALL_MODES | IN_MSIX | ENTRIES(TABLE_SIZE),
+		 TABLE_SIZE);
+
+	KUNIT_ASSERT_EQ(test, device_register(&pdev->dev), 0);
+	ctx->registered = true;
+	KUNIT_ASSERT_EQ(test, msi_setup_device_data(&pdev->dev), 0);
+	pdev->msix_base = (void __iomem __force *)ctx->table;
+	pdev->msix_enabled = 1;
+
+	for (i = 0; i < TABLE_SIZE; i++) {
+		struct msi_desc init = { .msi_index = i };
+
+		if (i == hole)
+			continue;
+
+		irq = irq_alloc_desc(NUMA_NO_NODE);
+		KUNIT_ASSERT_GT(test, irq, 0);
+		ctx->irqs[i] = irq;
+
+		guard(msi_descs_lock)(&pdev->dev);
+		msix_prepare_msi_desc(pdev, &init);
+		KUNIT_ASSERT_EQ(test, msi_insert_msi_desc(&pdev->dev, &init), 0);
+		msi_for_each_desc(desc, &pdev->dev, MSI_DESC_NOTASSOCIATED)
+			irq_set_msi_desc(irq, desc);
+	}
+
+	kunit_activate_static_stub(test, msix_set_tph_tag, tph_stub_set_tag);
+	kunit_activate_static_stub(test, msix_flush_tph_tags, tph_stub_flush);
+	clear_log(ctx);
+}
+
+static void disable_msix(struct tph_ctx *ctx)
+{
+	struct device *dev = &ctx->pdev->dev;
+	struct msi_desc *desc;
+	int i;
+
+	scoped_guard(msi_descs_lock, dev) {
+		msi_for_each_desc(desc, dev, MSI_DESC_ASSOCIATED)
+			desc->irq = 0;
+		msi_free_msi_descs(dev);
+	}
+
+	for (i = 0; i < TABLE_SIZE; i++)
+		if (ctx->irqs[i])
+			irq_free_desc(ctx->irqs[i]);
+}
+
+static u32 cached_vctrl(struct tph_ctx *ctx, unsigned int index)
+{
+	return irq_get_msi_desc(ctx->irqs[index])->pci.msix_ctrl;
+}
+
+static void tph_msix_accesses(struct kunit *test)
+{
+	static const u16 tags[] = { 0x21, 0x22, 0x23, 0x24, 0x25 };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	enable_msix(test, -1, PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), 0);
+
+	clear_log(ctx);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 2, 5, tags), 5);
+	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes, 5);
+	KUNIT_EXPECT_EQ(test, ctx->flushes, 1);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 2);
+	expect_access(test, 0, CTRL, 4, MODE_IV);
+	expect_access(test, 1, CTRL, 4, MODE_IV | TPH << 8);
+	for (i = 0; i < TABLE_SIZE; i++)
+		KUNIT_EXPECT_EQ(test, *vctrl(ctx, i),
+				PCI_MSIX_ENTRY_CTRL_MASKBIT |
+				(i >= 2 && i < 7 ? tags[i - 2] << 16 : 0));
+
+	/* Bounds of the table */
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 4, 5, tags),
+			-EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 8, 1), -ENXIO);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 0x80000000, 1),
+			-ENXIO);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, ~0, 1), -ENXIO);
+	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes, 5);
+	expect_state(test, MODE_IV, TPH);
+
+	/* Off: no window */
+	pcie_disable_tph(ctx->pdev);
+	clear_log(ctx);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 5, tags), 5);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+}
+
+static void tph_msix_no_vector(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+	u16 tag = 1;
+
+	probe_at(ctx, TPH_POS, ALL_MODES | IN_MSIX | ENTRIES(4), 4);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 1, &tag),
+			-ENXIO);
+
+	enable_msix(test, 3, 0);
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), 0);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 1, 4, tags), 2);
+	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes, 2);
+	KUNIT_EXPECT_EQ(test, ctx->flushes, 1);
+	KUNIT_EXPECT_EQ(test, *vctrl(ctx, 4), 0);
+	expect_state(test, MODE_IV, TPH);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 3, 2, tags),
+			-ENXIO);
+	KUNIT_EXPECT_EQ(test, *vctrl(ctx, 4), 0);
+	expect_state(test, MODE_IV, TPH);
+}
+
+static void tph_msix_no_mask(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2 };
+	struct tph_ctx *ctx = test->priv;
+
+	enable_msix(test, -1, 0);
+	irq_get_msi_desc(ctx->irqs[1])->pci.msi_attrib.can_mask = 0;
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 2, tags), 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 1, 1, tags),
+			-EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, 1), 0);
+}
+
+static void tph_msix_no_response(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	u16 tag = 1;
+
+	enable_msix(test, -1, 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 1, &tag), 1);
+
+	kunit_activate_static_stub(test, msix_flush_tph_tags,
+				   tph_stub_flush_ones);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 1, &tag),
+			-EIO);
+
+	/* A tag of ones, not a device that is gone */
+	irq_get_msi_desc(ctx->irqs[0])->pci.msix_ctrl = ~0;
+	tag = ~0;
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 1, &tag), 1);
+}
+
+/* Vectors come and go without tags */
+
+static void tph_msix_stale_tags(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	enable_msix(test, -1, 0x12340000 | PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	for (i = 0; i < TABLE_SIZE; i++)
+		KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, i),
+				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+}
+
+static void tph_msix_freed_vectors(struct kunit *test)
+{
+	static const u16 tags[TABLE_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	enable_msix(test, -1, 0);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, TABLE_SIZE,
+						      tags), TABLE_SIZE);
+	KUNIT_ASSERT_EQ(test, *vctrl(ctx, 7), 8 << 16);
+
+	scoped_guard(msi_descs_lock, &ctx->pdev->dev)
+		pci_msix_shutdown(ctx->pdev);
+
+	for (i = 0; i < TABLE_SIZE; i++)
+		KUNIT_EXPECT_EQ(test, *vctrl(ctx, i), PCI_MSIX_ENTRY_CTRL_MASKBIT);
+}
+
+static void tph_msix_clear_on_restore(struct kunit *test)
+{
+	static const u16 tags[TABLE_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	enable_msix(test, -1, PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, TABLE_SIZE,
+						      tags), TABLE_SIZE);
+	ctx->vctrl_writes = 0;
+	ctx->flushes = 0;
+
+	pci_tph_prepare_restore(ctx->pdev);
+	KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, 7),
+			8 << 16 | PCI_MSIX_ENTRY_CTRL_MASKBIT);
+
+	pcie_tph_clear_on_restore(ctx->pdev);
+	pci_tph_prepare_restore(ctx->pdev);
+	KUNIT_EXPECT_TRUE(test, pcie_tph_clear_on_restore_done(ctx->pdev));
+	for (i = 0; i < TABLE_SIZE; i++) {
+		KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, i),
+				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+		KUNIT_EXPECT_EQ(test, *vctrl(ctx, i), tags[i] << 16 |
+				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	}
+	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes, 0);
+	KUNIT_EXPECT_EQ(test, ctx->flushes, 0);
+}
+
+static void tph_msix_clear(struct kunit *test)
+{
+	static const u16 tags[TABLE_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	enable_msix(test, -1, PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, TABLE_SIZE,
+						      tags), TABLE_SIZE);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
+	expect_state(test, MODE_NS, OFF);
+	for (i = 0; i < TABLE_SIZE; i++) {
+		KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, i),
+				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+		KUNIT_EXPECT_EQ(test, *vctrl(ctx, i),
+				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	}
+}
+
+static int tph_test_init(struct kunit *test)
+{
+	struct tph_ctx *ctx;
+
+	ctx = kunit_kzalloc(test, sizeof(*ctx), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ctx);
+	ctx->port = kunit_kzalloc(test, sizeof(*ctx->port), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ctx->port);
+	ctx->pdev = kunit_kzalloc(test, sizeof(*ctx->pdev), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ctx->pdev);
+	test->priv = ctx;
+
+	ctx->root_bus.ops = &tph_fake_ops;
+	ctx->root_bus.sysdata = ctx;
+	ctx->bus.ops = &tph_fake_ops;
+	ctx->bus.sysdata = ctx;
+	ctx->bus.parent = &ctx->root_bus;
+	ctx->bus.self = ctx->port;
+
+	ctx->port->bus = &ctx->root_bus;
+	ctx->port->dev.init_name = "tph-kunit-port";
+	ctx->port->error_state = pci_channel_io_normal;
+	ctx->port->pcie_cap = 0x40;
+	ctx->port->pcie_flags_reg = 2 | PCI_EXP_TYPE_ROOT_PORT << 4;
+	set_completer(ctx, PCI_EXP_DEVCAP2_TPH_COMP_TPH_ONLY);
+
+	ctx->pdev->bus = &ctx->bus;
+	ctx->pdev->dev.init_name = "tph-kunit";
+	ctx->pdev->dev.release = tph_dev_release;
+	ctx->pdev->error_state = pci_channel_io_normal;
+	ctx->pdev->current_state = PCI_D0;
+	ctx->pdev->cfg_size = PCI_CFG_SPACE_EXP_SIZE;
+	ctx->pdev->pcie_cap = 0x40;
+	ctx->pdev->pcie_flags_reg = 2 | PCI_EXP_TYPE_ENDPOINT << 4;
+
+	return 0;
+}
+
+static void tph_test_exit(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	if (!ctx || !ctx->pdev)
+		return;
+
+	if (ctx->registered) {
+		disable_msix(ctx);
+		device_unregister(&ctx->pdev->dev);
+	}
+
+	pci_tph_release(ctx->pdev);
+}
+
+static struct kunit_case tph_test_cases[] = {
+	KUNIT_CASE(tph_location),
+	KUNIT_CASE(tph_location_msix),
+	KUNIT_CASE(tph_location_reserved),
+	KUNIT_CASE_PARAM(tph_probe, tph_probe_gen_params),
+	KUNIT_CASE_PARAM(tph_type, tph_type_gen_params),
+	KUNIT_CASE(tph_type_rciep),
+	KUNIT_CASE(tph_type_no_response),
+	KUNIT_CASE(tph_type_after_st_write),
+	KUNIT_CASE(tph_ext_type_after_st_write),
+	KUNIT_CASE(tph_enable_fails),
+	KUNIT_CASE(tph_enable_bad_mode),
+	KUNIT_CASE(tph_set_ctrl_steps),
+	KUNIT_CASE(tph_set_ctrl_invalid),
+	KUNIT_CASE(tph_set_ctrl_fails),
+	KUNIT_CASE(tph_firmware_left_on),
+	KUNIT_CASE(tph_index_out_of_range),
+	KUNIT_CASE(tph_no_table),
+	KUNIT_CASE(tph_st_write_fails),
+	KUNIT_CASE(tph_batch_fails),
+	KUNIT_CASE(tph_window_fails),
+	KUNIT_CASE(tph_batch_accesses),
+	KUNIT_CASE(tph_batch_accesses_off),
+	KUNIT_CASE(tph_pause_accesses),
+	KUNIT_CASE(tph_restore_on),
+	KUNIT_CASE(tph_restore_off),
+	KUNIT_CASE(tph_restore_fails),
+	KUNIT_CASE(tph_clear_on_restore),
+	KUNIT_CASE(tph_clear),
+	KUNIT_CASE(tph_clear_changed),
+	KUNIT_CASE(tph_cpu_st_tag),
+	KUNIT_CASE(tph_cpu_allowed),
+	KUNIT_CASE(tph_msix_accesses),
+	KUNIT_CASE(tph_msix_no_vector),
+	KUNIT_CASE(tph_msix_no_mask),
+	KUNIT_CASE(tph_msix_no_response),
+	KUNIT_CASE(tph_msix_stale_tags),
+	KUNIT_CASE(tph_msix_freed_vectors),
+	KUNIT_CASE(tph_msix_clear_on_restore),
+	KUNIT_CASE(tph_msix_clear),
+	{}
+};
+
+static struct kunit_suite tph_test_suite = {
+	.name = "pci-tph",
+	.init = tph_test_init,
+	.exit = tph_test_exit,
+	.test_cases = tph_test_cases,
+};
+
+kunit_test_suite(tph_test_suite);
