@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Simulated PCIe hierarchy for tests: host bridges
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/cleanup.h>
+#include <linux/io.h>
+#include <linux/module.h>
+#include <linux/numa.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+
+#include "pci-sim.h"
+
+/* The selftests of vfio know domains of four digits only */
+#define PCI_SIM_DOMAIN_MIN	0x1000
+
+DEFINE_RAW_SPINLOCK(pci_sim_lock);
+LIST_HEAD(pci_sim_hosts);
+
+static unsigned long long window[2];
+static int window_args;
+module_param_array(window, ullong, &window_args, 0444);
+MODULE_PARM_DESC(window,
+		 "<base>,<size> of RAM that the kernel does not use (see mem=), where the BARs are placed");
+
+struct resource pci_sim_window = {
+	.name	= "pci-sim",
+	.flags	= IORESOURCE_MEM,
+};
+
+static void __iomem *pci_sim_window_base;
+
+/**
+ * pci_sim_window_ptr() - memory behind an address in the window
+ * @phys: address
+ * @len: bytes
+ *
+ * Return: the memory, or NULL if it is not completely in the window.
+ */
+void __iomem *pci_sim_window_ptr(phys_addr_t phys, size_t len)
+{
+	if (phys < pci_sim_window.start || phys > pci_sim_window.end ||
+	    len > pci_sim_window.end - phys + 1)
+		return NULL;
+
+	return pci_sim_window_base + (phys - pci_sim_window.start);
+}
+
+/**
+ * pci_sim_fn_of() - the simulated function of a PCI device
+ * @pdev: any PCI device
+ *
+ * The buses are recognised by their sysdata: pci_bus.ops is no proof, because
+ * it can be replaced by users that look at accesses.
+ *
+ * Return: the function, or NULL if @pdev is not simulated. It exists as long
+ * as @pdev.
+ */
+struct pci_sim_fn *pci_sim_fn_of(struct pci_dev *pdev)
+{
+	struct pci_sim_host *host;
+
+	guard(raw_spinlock_irqsave)(&pci_sim_lock);
+	list_for_each_entry(host, &pci_sim_hosts, list)
+		if (pdev->sysdata == &host->sysdata)
+			return pci_sim_route_config(host, pdev->bus->number,
+						    pdev->devfn);
+
+	return NULL;
+}
+
+static struct list_head *pci_sim_siblings(struct pci_sim_host *host,
+					  struct pci_sim_fn *parent)
+{
+	return parent ? &parent->children : &host->fns;
+}
+
+static void pci_sim_fns_free(struct list_head *fns)
+{
+	struct pci_sim_fn *fn, *tmp;
+
+	list_for_each_entry_safe(fn, tmp, fns, siblings) {
+		pci_sim_fns_free(&fn->children);
+		pci_sim_engine_exit(fn);
+		list_del(&fn->siblings);
+		fn->node->fn = NULL;
+		kfree(fn->st_snapshot);
+		kvfree(fn);
+	}
+}
+
+static int pci_sim_fns_create(struct pci_sim_host *host,
+			      struct pci_sim_fn *parent,
+			      struct list_head *nodes)
+{
+	struct pci_sim_node *node;
+	struct pci_sim_fn *fn;
+	int ret;
+
+	list_for_each_entry(node, nodes, siblings) {
+		fn = kvzalloc_obj(*fn);
+		if (!fn)
+			return -ENOMEM;
+
+		fn->host = host;
+		fn->parent = parent;
+		fn->node = node;
+		fn->kind = node->kind;
+		fn->devfn = PCI_DEVFN(node->number, 0);
+		fn->bdf = fn->devfn;
+		INIT_LIST_HEAD(&fn->children);
+
+		ret = pci_sim_engine_init(fn);
+		if (ret) {
+			kvfree(fn);
+			return ret;
+		}
+
+		list_add_tail(&fn->siblings, pci_sim_siblings(host, parent));
+		node->fn = fn;
+
+		ret = pci_sim_fn_init(fn);
+		if (ret)
+			return ret;
+
+		ret = pci_sim_fns_create(host, fn, &node->children);
+		if (ret)
+			return ret;
+	}
+
+	return 0;
+}
+
+/* A bridge opens its memory window in units of 1 MB */
+static resource_size_t pci_sim_mem_size(struct list_head *nodes)
+{
+	resource_size_t size = 0, bars = 0;
+	struct pci_sim_node *node;
+
+	list_for_each_entry(node, nodes, siblings) {
+		if (node->kind == PCI_SIM_ENDPOINT ||
+		    node->kind == PCI_SIM_RCIEP)
+			bars += 2 * PCI_SIM_BAR_SIZE;
+		else
+			size += pci_sim_mem_size(&node->children);
+	}
+
+	return size + ALIGN(bars, SZ_1M);
+}
+
+static int pci_sim_host_resources(struct pci_sim_host *host)
+{
+	resource_size_t size = pci_sim_mem_size(&host->node->children);
+	int ret;
+
+	host->busn = (struct resource) {
+		.name = "pci-sim bus",
+		.start = 0,
+		.end = 0xff,
+		.flags = IORESOURCE_BUS,
+	};
+	host->mem.name = "pci-sim host bridge";
+	host->mem.flags = IORESOURCE_MEM;
+
+	ret = allocate_resource(&pci_sim_window, &host->mem,
+				max_t(resource_size_t, size, SZ_1M),
+				pci_sim_window.start, pci_sim_window.end,
+				SZ_1M, NULL, NULL);
+	if (ret)
+		return ret;
+
+	memset_io(pci_sim_window_ptr(host->mem.start,
+				     resource_size(&host->mem)),
+		  0, resource_size(&host->mem));
+	return 0;
+}
+
+static int pci_sim_host_companion(struct pci_sim_host *host)
+{
+	const char *path = host->node->acpi_path;
+	acpi_handle handle;
+
+	if (!path || !*path)
+		return 0;
+
+	if (ACPI_FAILURE(acpi_get_handle(NULL, (char *)path, &handle)))
+		return -ENODEV;
+
+	host->companion = acpi_get_acpi_dev(handle);
+	if (!host->companion)
+		return -ENODEV;
+
+	host->sysdata.companion = host->companion;
+	return 0;
+}
+
+static void pci_sim_host_release(struct pci_host_bridge *bridge)
+{
+	struct pci_sim_host *host = bridge->release_data;
+
+	complete(&host->released);
+}
+
+static int pci_sim_host_alloc_bridge(struct pci_sim_host *host)
+{
+	u32 domain = host->node->domain;
+	struct pci_host_bridge *bridge;
+	int nr;
+
+	bridge = pci_alloc_host_bridge(0);
+	if (!bridge)
+		return -ENOMEM;
+
+	nr = pci_bus_find_emul_domain_nr(domain, domain ?: PCI_SIM_DOMAIN_MIN,
+					 domain ?: PCI_SIM_DOMAIN_MAX);
+	if (nr < 0) {
+		pci_free_host_bridge(bridge);
+		return nr;
+	}
+
+	host->bridge = bridge;
+	host->sysdata.domain = nr;
+	bridge->domain_nr = nr;
+	bridge->sysdata = &host->sysdata;
+	bridge->ops = &pci_sim_ops;
+	bridge->release_fn = pci_sim_host_release;
+	bridge->release_data = host;
+	pci_add_resource(&bridge->windows, &host->busn);
+	pci_add_resource(&bridge->windows, &host->mem);
+	return 0;
+}
+
+/* The exact reverse of pci_sim_host_create(), from any point of it */
+static void pci_sim_host_destroy(struct pci_sim_host *host)
+{
+	if (host->bridge) {
+		if (host->probed) {
+			pci_lock_rescan_remove();
+			pci_stop_root_bus(host->bridge->bus);
+			pci_remove_root_bus(host->bridge->bus);
+			pci_unlock_rescan_remove();
+		}
+
+		/* Buses and devices refer to sysdata until they are released */
+		pci_free_host_bridge(host->bridge);
+		wait_for_completion(&host->released);
+
+		scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
+			list_del_init(&host->list);
+	}
+
+	pci_sim_fns_free(&host->fns);
+	pci_sim_msi_exit(host);
+	if (host->mem.parent)
+		release_resource(&host->mem);
+	acpi_put_acpi_dev(host->companion);
+	host->node->host = NULL;
+	kfree(host);
+}
+
+static int pci_sim_host_create(struct pci_sim_node *node)
+{
+	struct pci_sim_host *host;
+	int ret;
+
+	host = kzalloc_obj(*host);
+	if (!host)
+		return -ENOMEM;
+
+	host->node = node;
+	host->sysdata.node = NUMA_NO_NODE;
+	INIT_LIST_HEAD(&host->list);
+	INIT_LIST_HEAD(&host->fns);
+	init_completion(&host->released);
+	node->host = host;
+
+	ret = pci_sim_host_companion(host);
+	if (ret)
+		goto err;
+
+	ret = pci_sim_host_resources(host);
+	if (ret)
+		goto err;
+
+	ret = pci_sim_fns_create(host, NULL, &node->children);
+	if (ret)
+		goto err;
+
+	ret = pci_sim_host_alloc_bridge(host);
+	if (ret)
+		goto err;
+
+	ret = pci_sim_msi_init(host);
+	if (ret)
+		goto err;
+
+	scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
+		list_add_tail(&host->list, &pci_sim_hosts);
+
+	ret = pci_host_probe(host->bridge);
+	if (ret)
+		goto err;
+
+	host->probed = true;
+	return 0;
+
+err:
+	pci_sim_host_destroy(host);
+	return ret;
+}
+
+/**
+ * pci_sim_fabric_start() - create the PCI devices of a fabric
+ * @fabric: the fabric
+ *
+ * Context: takes the locks of the PCI core, fabric->lock is held.
+ * Return: 0; -ENODATA if there is no host bridge; -ENODEV if there is no ACPI
+ * device of the wanted name; -EINVAL if a capability does not fit; -ENOSPC or
+ * -EEXIST if the wanted domain is in use; -EBUSY if the window is too small;
+ * -ENOMEM.
+ */
+int pci_sim_fabric_start(struct pci_sim_fabric *fabric)
+{
+	struct pci_sim_node *node;
+	int ret;
+
+	lockdep_assert_held(&fabric->lock);
+
+	if (list_empty(&fabric->hosts))
+		return -ENODATA;
+
+	list_for_each_entry(node, &fabric->hosts, siblings) {
+		ret = pci_sim_host_create(node);
+		if (ret) {
+			pci_sim_fabric_stop(fabric);
+			return ret;
+		}
+	}
+
+	return 0;
+}
+
+/**
+ * pci_sim_fabric_stop() - remove the PCI devices of a fabric
+ * @fabric: the fabric
+ *
+ * Context: takes the locks of the PCI core, fabric->lock is held. Waits until
+ * drivers have let go of the devices.
+ */
+void pci_sim_fabric_stop(struct pci_sim_fabric *fabric)
+{
+	struct pci_sim_node *node;
+
+	lockdep_assert_held(&fabric->lock);
+
+	list_for_each_entry_reverse(node, &fabric->hosts, siblings)
+		if (node->host)
+			pci_sim_host_destroy(node->host);
+}
+
+static bool __init pci_sim_window_is_memory(void)
+{
+	void __iomem *last = pci_sim_window_base +
+			     resource_size(&pci_sim_window) - sizeof(u32);
+	u32 pattern = 0x7481a55a;
+
+	writel(pattern, pci_sim_window_base);
+	writel(~pattern, last);
+	return readl(pci_sim_window_base) == pattern && readl(last) == ~pattern;
+}
+
+static int __init pci_sim_window_init(void)
+{
+	u64 base = window[0], size = window[1];
+
+	if (window_args != 2) {
+		pr_err("no memory for the BARs, give window=<base>,<size>\n");
+		return -EINVAL;
+	}
+
+	/* Bridges have a 32-bit memory window in units of 1 MB */
+	if (!size || !IS_ALIGNED(base | size, SZ_1M) || base >= SZ_4G ||
+	    size > SZ_4G - base) {
+		pr_err("window %#llx,%#llx is not aligned to 1 MB below 4 GB\n",
+		       base, size);
+		return -EINVAL;
+	}
+
+	pci_sim_window.start = base;
+	pci_sim_window.end = base + size - 1;
+	if (request_resource(&iomem_resource, &pci_sim_window)) {
+		pr_err("window %pR is in use\n", &pci_sim_window);
+		return -EBUSY;
+	}
+
+	/* Uncached, as all other mappings of BARs: aliases must not differ */
+	pci_sim_window_base = ioremap(base, size);
+	if (!pci_sim_window_base) {
+		release_resource(&pci_sim_window);
+		return -ENOMEM;
+	}
+
+	if (!pci_sim_window_is_memory()) {
+		pr_err("window %pR is not memory\n", &pci_sim_window);
+		iounmap(pci_sim_window_base);
+		release_resource(&pci_sim_window);
+		return -ENXIO;
+	}
+
+	return 0;
+}
+
+static void pci_sim_window_exit(void)
+{
+	iounmap(pci_sim_window_base);
+	release_resource(&pci_sim_window);
+}
+
+static int __init pci_sim_init(void)
+{
+	int ret;
+
+	ret = pci_sim_window_init();
+	if (ret)
+		return ret;
+
+	ret = pci_sim_iommu_init();
+	if (ret)
+		goto err_window;
+
+	ret = pci_sim_analyzer_init();
+	if (ret)
+		goto err_iommu;
+
+	ret = pci_sim_configfs_init();
+	if (ret)
+		goto err_analyzer;
+
+	return 0;
+
+err_analyzer:
+	pci_sim_analyzer_exit();
+err_iommu:
+	pci_sim_iommu_exit();
+err_window:
+	pci_sim_window_exit();
+	return ret;
+}
+module_init(pci_sim_init);
+
+/* A directory in configfs holds a reference of the module: nothing is live */
+static void __exit pci_sim_exit(void)
+{
+	pci_sim_configfs_exit();
+	pci_sim_analyzer_exit();
+	pci_sim_iommu_exit();
+	pci_sim_window_exit();
+}
+module_exit(pci_sim_exit);
+
+MODULE_DESCRIPTION("Simulated PCIe hierarchy for tests");
+MODULE_LICENSE("GPL");
