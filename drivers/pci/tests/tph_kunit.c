@@ -892,8 +892,18 @@ static void tph_clear(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, ctx->log[0].write);
 	KUNIT_EXPECT_EQ(test, ctx->log[0].where, CTRL);
 
+	/* What could not be cleared now is cleared by the next restore */
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
 	fail_write(ctx, CTRL, 0, 1);
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EIO);
+	KUNIT_EXPECT_EQ(test, pcie_tph_enabled_req_type(ctx->pdev), OFF);
+	pci_tph_prepare_restore(ctx->pdev);
+	pci_restore_tph_state(ctx->pdev);
+	expect_state(test, MODE_NS, OFF);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+
 	fail_write(ctx, ST(2), 0, 1);
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EIO);
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
