@@ -232,14 +232,21 @@ static void pci_sim_bar_write(struct pci_sim_fn *fn, unsigned int reg, u32 old,
 	unsigned int bar = (reg - PCI_BASE_ADDRESS_0) / 4;
 	u32 addr = pci_sim_get32(fn, reg) & PCI_BASE_ADDRESS_MEM_MASK;
 
-	if (!fn->reg[reg / 4].rw || addr == fn->bar[bar] ||
-	    addr < fn->host->mem.start ||
+	if (addr == fn->bar[bar] || addr < fn->host->mem.start ||
 	    addr > fn->host->mem.end - PCI_SIM_BAR_SIZE + 1)
 		return;
 
 	fn->bar[bar] = addr;
 	if (bar == PCI_SIM_MSIX_BAR)
 		pci_sim_msix_reset(fn);
+}
+
+static void pci_sim_init_bar(struct pci_sim_fn *fn, unsigned int bar)
+{
+	u16 where = PCI_BASE_ADDRESS_0 + 4 * bar;
+
+	pci_sim_def(fn, where, 4, 0, ~(PCI_SIM_BAR_SIZE - 1), 0);
+	pci_sim_set_trap(fn, where, where, pci_sim_bar_write);
 }
 
 /*
@@ -412,18 +419,13 @@ static void pci_sim_init_switch_port(struct pci_sim_fn *fn)
 static int pci_sim_init_endpoint(struct pci_sim_fn *fn)
 {
 	const struct pci_sim_node *node = fn->node;
-	unsigned int bar;
 
 	pci_sim_init_header(fn, PCI_SIM_DEVICE_ID_ENDPOINT,
 			    PCI_CLASS_OTHERS << 16, PCI_HEADER_TYPE_NORMAL);
 	pci_sim_def(fn, PCI_SUBSYSTEM_VENDOR_ID, 2, PCI_SIM_VENDOR_ID, 0, 0);
 	pci_sim_def(fn, PCI_SUBSYSTEM_ID, 2, PCI_SIM_DEVICE_ID_ENDPOINT, 0, 0);
-	for (bar = PCI_SIM_DESC_BAR; bar <= PCI_SIM_MSIX_BAR;
-	     bar += PCI_SIM_MSIX_BAR - PCI_SIM_DESC_BAR)
-		pci_sim_def(fn, PCI_BASE_ADDRESS_0 + 4 * bar, 4, 0,
-			    ~(PCI_SIM_BAR_SIZE - 1), 0);
-	pci_sim_set_trap(fn, PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_5,
-			 pci_sim_bar_write);
+	pci_sim_init_bar(fn, PCI_SIM_DESC_BAR);
+	pci_sim_init_bar(fn, PCI_SIM_MSIX_BAR);
 
 	pci_sim_init_pm(fn, node->no_soft_reset);
 	pci_sim_init_exp(fn, fn->kind == PCI_SIM_RCIEP ? PCI_EXP_TYPE_RC_END :

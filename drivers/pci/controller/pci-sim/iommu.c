@@ -32,6 +32,7 @@ MODULE_IMPORT_NS("GENERIC_PT_IOMMU");
 #define PCI_SIM_NL_PAGE		0	/* page of the size of the level */
 #define PCI_SIM_NL_SIZED	7	/* page with its size in the address */
 #define PCI_SIM_LEVEL_BITS	9
+#define PCI_SIM_LEVEL_ITEMS	BIT(PCI_SIM_LEVEL_BITS)
 
 /**
  * struct pci_sim_domain - paging domain
@@ -79,7 +80,7 @@ static bool pci_sim_walk(struct pci_sim_domain *domain, u64 iova, u64 want,
 	for (;;) {
 		shift = PAGE_SHIFT + (level - 1) * PCI_SIM_LEVEL_BITS;
 		pte = READ_ONCE(((u64 *)phys_to_virt(table))
-				[iova >> shift & (PTRS_PER_PTE - 1)]);
+				[iova >> shift & (PCI_SIM_LEVEL_ITEMS - 1)]);
 		if (!(pte & PCI_SIM_PTE_PRESENT) || !(pte & want))
 			return false;
 

@@ -49,7 +49,7 @@ extern raw_spinlock_t pci_sim_lock;
 #define PCI_SIM_NR_BARS		PCI_STD_NUM_BARS
 #define PCI_SIM_NR_MSIS		8192
 #define PCI_SIM_MSIX_MAX	2048
-#define PCI_SIM_NR_TRAPS	8
+#define PCI_SIM_NR_TRAPS	16
 #define PCI_SIM_DOMAIN_MAX	0xffff
 
 /* Where the capabilities are */
