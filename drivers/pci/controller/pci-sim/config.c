@@ -72,6 +72,11 @@ static bool pci_sim_fail(struct pci_sim_fail *fail, int where)
 	if (!fail->count || fail->where != (where & ~3))
 		return false;
 
+	if (fail->skip) {
+		fail->skip--;
+		return false;
+	}
+
 	fail->count--;
 	return true;
 }

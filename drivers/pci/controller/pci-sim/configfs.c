@@ -219,7 +219,7 @@ static ssize_t pci_sim_st_table_read(struct config_item *item, void *data,
 CONFIGFS_BIN_ATTR_RO(pci_sim_, st_table, NULL,
 		     PCI_SIM_MSIX_MAX * sizeof(__le16));
 
-/* "OFFSET COUNT" */
+/* "OFFSET COUNT [SKIP]" */
 static ssize_t pci_sim_fail_show(struct pci_sim_node *node, bool write,
 				 char *page)
 {
@@ -231,21 +231,23 @@ static ssize_t pci_sim_fail_show(struct pci_sim_node *node, bool write,
 
 	scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
 		fail = write ? node->fn->fail_write : node->fn->fail_read;
-	return sysfs_emit(page, "0x%03x %u\n", fail.where, fail.count);
+	return sysfs_emit(page, "0x%03x %u %u\n", fail.where, fail.count,
+			  fail.skip);
 }
 
 static ssize_t pci_sim_fail_store(struct pci_sim_node *node, bool write,
 				  const char *page, size_t count)
 {
+	int where, times, skip = 0;
 	struct pci_sim_fail fail;
-	int where, times;
 
-	if (sscanf(page, "%i %i", &where, &times) != 2 || where < 0 ||
-	    where >= PCI_CFG_SPACE_EXP_SIZE || times < 0)
+	if (sscanf(page, "%i %i %i", &where, &times, &skip) < 2 || where < 0 ||
+	    where >= PCI_CFG_SPACE_EXP_SIZE || times < 0 || skip < 0)
 		return -EINVAL;
 
 	fail.where = where & ~3;
 	fail.count = times;
+	fail.skip = skip;
 
 	guard(mutex)(&node->fabric->lock);
 	if (!node->fn)

@@ -179,6 +179,7 @@ struct pci_sim_trap {
 struct pci_sim_fail {
 	u16 where;
 	u32 count;
+	u32 skip;
 };
 
 /**
