@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_PCI_SIM_NONE_H
+#define SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_PCI_SIM_NONE_H
+
+#include <linux/types.h>
+
+/*
+ * The kernel that this is built for does not have <linux/pci_sim.h>. What the
+ * library and the tests use of it is declared here, so that they compile, and
+ * run on real devices. Nothing of it is used, as pci_sim_available() is false.
+ */
+#define PCI_SIM_NONE
+
+#define PCI_SIM_VENDOR_ID		0xfffe
+#define PCI_SIM_DEVICE_ID_ENDPOINT	0x0004
+#define PCI_SIM_DESC_BAR		0
+#define PCI_SIM_MSIX_BAR		2
+
+#define PCI_SIM_VSEC_ID			0
+#define PCI_SIM_VSEC_LEN		0
+#define PCI_SIM_ENGINE_CTRL		0
+#define  PCI_SIM_ENGINE_GO		0
+#define PCI_SIM_ENGINE_STATUS		0
+#define  PCI_SIM_ENGINE_BUSY		0
+#define  PCI_SIM_ENGINE_ERROR		0
+
+enum pci_sim_op {
+	PCI_SIM_OP_NOP,
+	PCI_SIM_OP_COPY,
+	PCI_SIM_OP_WRITE,
+};
+
+struct pci_sim_desc {
+	__u32 op;
+	__u32 flags;
+#define PCI_SIM_DESC_IRQ		0
+	__u64 src;
+	__u64 dst;
+	__u32 len;
+	__u32 count;
+	__u16 vector;
+	__u8 ph;
+};
+
+enum pci_sim_record_type {
+	PCI_SIM_CFG_READ = 1,
+	PCI_SIM_CFG_WRITE,
+	PCI_SIM_TLP_MRD,
+	PCI_SIM_TLP_MWR,
+};
+
+enum pci_sim_fate {
+	PCI_SIM_FATE_OK,
+};
+
+struct pci_sim_record {
+	__u32 lost;
+	__u8 type;
+	__u8 fate;
+	__u8 flags;
+#define PCI_SIM_RECORD_TH		0
+#define PCI_SIM_RECORD_PREFIX		0
+	__u8 ph;
+	__u16 domain;
+	__u16 bdf;
+	__u16 st;
+	__aligned_u64 addr;
+	__u32 len;
+	__u32 value;
+};
+
+#endif /* SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_PCI_SIM_NONE_H */

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_VFIO_PCI_TPH_H
+#define SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_VFIO_PCI_TPH_H
+
+#include <libvfio/vfio_pci_device.h>
+
+#define PCI_TPH_CTRL_VALUE(_mode, _req) ((_mode) | (_req) << 8)
+
+/*
+ * Opt in to TPH: from here on the TPH capability of @device shows what the
+ * user may choose, and the control register takes it.
+ */
+int __vfio_pci_tph_opt_in(struct vfio_pci_device *device);
+void vfio_pci_tph_opt_in(struct vfio_pci_device *device);
+
+/* Return VFIO_DEVICE_TPH_CAP_* */
+u32 vfio_pci_tph_flags(struct vfio_pci_device *device);
+
+/*
+ * Program @count entries of the ST table from @start on. @flags say what @dests
+ * are. __vfio_pci_tph_st() returns the number of entries done, or -errno if the
+ * first failed; vfio_pci_tph_st() asserts that all are done.
+ */
+int __vfio_pci_tph_st(struct vfio_pci_device *device, u32 flags, u16 start,
+		      u16 count, const u32 *dests);
+void vfio_pci_tph_st(struct vfio_pci_device *device, u32 flags, u16 start,
+		     u16 count, const u32 *dests);
+
+/* The registers as the user sees them */
+u32 vfio_pci_tph_cap(struct vfio_pci_device *device);
+u32 vfio_pci_tph_ctrl(struct vfio_pci_device *device);
+
+/*
+ * Choose ST mode PCI_TPH_ST_*_MODE and request type PCI_TPH_REQ_*, and assert
+ * that the register took both.
+ */
+void vfio_pci_tph_enable(struct vfio_pci_device *device, u8 mode, u8 req);
+void vfio_pci_tph_disable(struct vfio_pci_device *device);
+
+#endif /* SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_VFIO_PCI_TPH_H */

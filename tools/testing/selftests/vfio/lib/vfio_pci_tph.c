@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+
+#include <libvfio.h>
+
+int __vfio_pci_tph_opt_in(struct vfio_pci_device *device)
+{
+	struct vfio_device_feature_tph tph = {};
+
+	return __vfio_device_feature_set(device->fd, VFIO_DEVICE_FEATURE_TPH,
+					 &tph, sizeof(tph));
+}
+
+void vfio_pci_tph_opt_in(struct vfio_pci_device *device)
+{
+	VFIO_ASSERT_EQ(__vfio_pci_tph_opt_in(device), 0);
+}
+
+u32 vfio_pci_tph_flags(struct vfio_pci_device *device)
+{
+	struct vfio_device_feature_tph tph = {};
+
+	vfio_device_feature_get(device->fd, VFIO_DEVICE_FEATURE_TPH,
+				&tph, sizeof(tph));
+
+	return tph.flags;
+}
+
+int __vfio_pci_tph_st(struct vfio_pci_device *device, u32 flags, u16 start,
+		      u16 count, const u32 *dests)
+{
+	struct vfio_device_feature_tph_st st = {
+		.flags = flags,
+		.start = start,
+		.count = count,
+		.dests = (uintptr_t)dests,
+	};
+
+	return __vfio_device_feature_set(device->fd, VFIO_DEVICE_FEATURE_TPH_ST,
+					 &st, sizeof(st));
+}
+
+void vfio_pci_tph_st(struct vfio_pci_device *device, u32 flags, u16 start,
+		     u16 count, const u32 *dests)
+{
+	int ret = __vfio_pci_tph_st(device, flags, start, count, dests);
+
+	VFIO_ASSERT_EQ(ret, count, "TPH_ST(%#x, %u, %u) returned %d\n",
+		       flags, start, count, ret);
+}
+
+static u16 tph_pos(struct vfio_pci_device *device)
+{
+	u16 pos = vfio_pci_find_ext_cap(device, PCI_EXT_CAP_ID_TPH);
+
+	VFIO_ASSERT_NE(pos, 0, "%s has no TPH capability\n", device->bdf);
+
+	return pos;
+}
+
+u32 vfio_pci_tph_cap(struct vfio_pci_device *device)
+{
+	return vfio_pci_config_readl(device, tph_pos(device) + PCI_TPH_CAP);
+}
+
+u32 vfio_pci_tph_ctrl(struct vfio_pci_device *device)
+{
+	return vfio_pci_config_readl(device, tph_pos(device) + PCI_TPH_CTRL);
+}
+
+void vfio_pci_tph_enable(struct vfio_pci_device *device, u8 mode, u8 req)
+{
+	u32 ctrl = PCI_TPH_CTRL_VALUE(mode, req);
+
+	vfio_pci_config_writel(device, tph_pos(device) + PCI_TPH_CTRL, ctrl);
+	VFIO_ASSERT_EQ(vfio_pci_tph_ctrl(device), ctrl);
+}
+
+void vfio_pci_tph_disable(struct vfio_pci_device *device)
+{
+	vfio_pci_tph_enable(device, PCI_TPH_ST_NS_MODE, PCI_TPH_REQ_DISABLE);
+}

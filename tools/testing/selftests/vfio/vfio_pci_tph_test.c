@@ -1,0 +1,2466 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * TPH through vfio-pci: the opt-in, the capability and control register that
+ * the user sees, and the Steering Tag table.
+ *
+ * Without an argument the test builds simulated devices (pci-sim), and looks at
+ * their registers and at their requests. Given the address of a device it uses
+ * that, and skips what only a simulated device can show.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <linux/bitfield.h>
+#include <linux/bits.h>
+#include <linux/io.h>
+#include <linux/limits.h>
+#include <linux/pci_regs.h>
+#include <linux/sizes.h>
+#include <linux/vfio.h>
+
+#include <libvfio.h>
+
+#include "kselftest_harness.h"
+
+#define SIM_NAME	"vfio_pci_tph_test"
+#define SIM_EP		"hb0/rp0/ep0"
+
+#define MAX_ENTRIES	64
+#define MAX_BATCH	UINT16_MAX
+
+#define PARAM_PATH	"/sys/module/vfio_pci_core/parameters/tph"
+
+/* Mode Select and TPH Requester Enable */
+#define CTRL_OFF	PCI_TPH_CTRL_VALUE(PCI_TPH_ST_NS_MODE, \
+					   PCI_TPH_REQ_DISABLE)
+#define CTRL_NS		PCI_TPH_CTRL_VALUE(PCI_TPH_ST_NS_MODE, \
+					   PCI_TPH_REQ_TPH_ONLY)
+#define CTRL_IV		PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE, \
+					   PCI_TPH_REQ_TPH_ONLY)
+
+#define SRC_DMABUF	VFIO_DEVICE_TPH_SRC_DMABUF
+#define SRC_NONE	VFIO_DEVICE_TPH_SRC_NONE
+#define SRC_CPU_V	VFIO_DEVICE_TPH_SRC_CPU_VOLATILE
+#define SRC_CPU_P	VFIO_DEVICE_TPH_SRC_CPU_PERSISTENT
+#define SRC_LITERAL	VFIO_DEVICE_TPH_SRC_LITERAL
+#define REQUIRE_ST	VFIO_DEVICE_TPH_REQUIRE_ST
+#define EXTENDED	VFIO_DEVICE_TPH_EXTENDED
+
+#define KNOWN_FLAGS	(VFIO_DEVICE_TPH_SRC_MASK | REQUIRE_ST | EXTENDED)
+
+/* What the firmware of the simulated host bridge \_SB.PSM0 answers */
+#define TAG_V(_cpu)	(0x41 + (_cpu))
+#define TAG_P(_cpu)	(0x81 + (_cpu))
+
+static const char *device_bdf;
+
+struct tph_device {
+	char bdf[PCI_SIM_BDF_SIZE];
+
+	/* Simulated devices only */
+	struct pci_sim *sim;
+	struct pci_sim_trace *trace;
+	const char *ep;
+	u64 violations;
+
+	struct iommu *iommu;
+	struct iova_allocator *iova_allocator;
+	struct vfio_pci_device *device;
+	struct dma_region region;
+
+	int level;
+	/* Of the hardware's capability: offset, capability register, length */
+	u16 pos;
+	u32 cap;
+	u16 len;
+	int nr_msix;
+};
+
+/* --- The level, a parameter of vfio_pci_core --- */
+
+static int level_get(void)
+{
+	FILE *file = fopen(PARAM_PATH, "re");
+	int level;
+
+	if (!file)
+		return -1;
+
+	if (fscanf(file, "%d", &level) != 1)
+		level = -1;
+
+	fclose(file);
+
+	return level;
+}
+
+static int write_value(const char *dir, const char *file, const char *value)
+{
+	char path[PATH_MAX];
+	ssize_t ret;
+	int fd;
+
+	snprintf_assert(path, sizeof(path), "%s/%s", dir, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+
+	ret = write(fd, value, strlen(value));
+	VFIO_ASSERT_EQ(close(fd), 0);
+
+	return ret < 0 ? -1 : 0;
+}
+
+static int run(const char *command)
+{
+	int status = system(command);
+
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int vfio_pci_unload(void)
+{
+	/* This can fail for the modules below, after those here are gone. */
+	run("modprobe -r vfio_pci 2>/dev/null");
+	run("modprobe -r vfio_pci_core 2>/dev/null");
+
+	return access("/sys/module/vfio_pci_core", F_OK) ? 0 : -1;
+}
+
+static int vfio_pci_load(const char *level)
+{
+	char command[128];
+
+	snprintf_assert(command, sizeof(command),
+			"modprobe vfio_pci_core tph=%s 2>/dev/null", level);
+	if (run(command))
+		return -1;
+
+	return run("modprobe vfio_pci 2>/dev/null");
+}
+
+/* Return NULL, or the reason why the level cannot be had. */
+static const char *level_set(int level)
+{
+	char value[16];
+
+	if (level_get() == level && !access("/sys/module/vfio_pci", F_OK))
+		return NULL;
+
+	if (vfio_pci_unload())
+		return "vfio-pci is in use, so its level cannot be changed";
+
+	snprintf_assert(value, sizeof(value), "%d", level);
+	if (vfio_pci_load(value))
+		return "vfio-pci cannot be loaded";
+
+	if (level_get() != level)
+		return "vfio_pci_core has no parameter \"tph\"";
+
+	return NULL;
+}
+
+/* --- What a device should show --- */
+
+static u32 cap_loc(u32 cap)
+{
+	return cap & PCI_TPH_CAP_LOC_MASK;
+}
+
+/* The capability register after the opt-in */
+static u32 shown_cap(u32 cap, int level)
+{
+	u32 table = cap & (PCI_TPH_CAP_LOC_MASK | PCI_TPH_CAP_ST_MASK);
+	u32 shown = cap & PCI_TPH_CAP_ST_NS;
+
+	if (level < 1 || !cap_loc(cap) || !(cap & PCI_TPH_CAP_ST_IV))
+		return shown;
+
+	return shown | PCI_TPH_CAP_ST_IV | table;
+}
+
+static bool has_table(struct tph_device *d)
+{
+	return cap_loc(shown_cap(d->cap, d->level));
+}
+
+static int nr_entries(struct tph_device *d)
+{
+	int nr = FIELD_GET(PCI_TPH_CAP_ST_MASK, d->cap) + 1;
+
+	if (cap_loc(d->cap) == PCI_TPH_LOC_MSIX)
+		return min(nr, d->nr_msix);
+
+	return cap_loc(d->cap) == PCI_TPH_LOC_CAP ? nr : 0;
+}
+
+/* How many entries share a dword of config space, and so an access */
+static u32 nr_dwords(struct tph_device *d, int start, int count)
+{
+	if (cap_loc(d->cap) != PCI_TPH_LOC_CAP)
+		return 0;
+
+	return (start + count - 1) / 2 - start / 2 + 1;
+}
+
+/* Enabled, in the mode that the table is for, if the user may have it */
+static u32 ctrl_on(struct tph_device *d)
+{
+	return has_table(d) ? CTRL_IV : CTRL_NS;
+}
+
+/* --- Opening, and the views of the state --- */
+
+static void tph_open(struct tph_device *d)
+{
+	d->iommu = iommu_init(default_iommu_mode);
+	d->device = vfio_pci_device_init(d->bdf, d->iommu);
+}
+
+static void tph_close(struct tph_device *d)
+{
+	if (d->region.vaddr) {
+		iommu_unmap(d->iommu, &d->region);
+		VFIO_ASSERT_EQ(munmap(d->region.vaddr, d->region.size), 0);
+		iova_allocator_cleanup(d->iova_allocator);
+		memset(&d->region, 0, sizeof(d->region));
+	}
+
+	vfio_pci_device_cleanup(d->device);
+	iommu_cleanup(d->iommu);
+	d->device = NULL;
+}
+
+static void tph_reopen(struct tph_device *d)
+{
+	tph_close(d);
+	tph_open(d);
+}
+
+static u32 raw_read(struct tph_device *d, u16 offset)
+{
+	u32 value;
+
+	sysfs_config_access(d->bdf, false, d->pos + offset, sizeof(value),
+			    &value);
+
+	return value;
+}
+
+static void raw_write(struct tph_device *d, u16 offset, u32 value)
+{
+	sysfs_config_access(d->bdf, true, d->pos + offset, sizeof(value),
+			    &value);
+}
+
+static int write_device(struct tph_device *d, const char *file,
+			const char *value)
+{
+	char dir[PATH_MAX];
+
+	snprintf_assert(dir, sizeof(dir), "/sys/bus/pci/devices/%s", d->bdf);
+
+	return write_value(dir, file, value);
+}
+
+static u32 user_read(struct tph_device *d, u16 offset)
+{
+	return vfio_pci_config_readl(d->device, d->pos + offset);
+}
+
+static u32 hw_ctrl(struct tph_device *d)
+{
+	if (d->sim)
+		return pci_sim_tph_ctrl(d->sim, d->ep);
+
+	return raw_read(d, PCI_TPH_CTRL);
+}
+
+static void hw_table(struct tph_device *d, u16 *entries)
+{
+	int nr = pci_sim_st_table(d->sim, d->ep, entries, MAX_ENTRIES);
+
+	VFIO_ASSERT_GE(nr, nr_entries(d));
+}
+
+/* The user's view and the hardware agree. */
+static void check_ctrl(struct tph_device *d, u32 ctrl)
+{
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), ctrl);
+	VFIO_ASSERT_EQ(hw_ctrl(d), ctrl);
+}
+
+/* Choose mode and type, and see that this worked. */
+static void set_ctrl(struct tph_device *d, u32 ctrl)
+{
+	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, ctrl);
+	check_ctrl(d, ctrl);
+}
+
+static void check_table(struct tph_device *d, const u16 *expected)
+{
+	u16 entries[MAX_ENTRIES];
+	int i;
+
+	if (!d->sim)
+		return;
+
+	hw_table(d, entries);
+	for (i = 0; i < nr_entries(d); i++)
+		VFIO_ASSERT_EQ(entries[i], expected[i], "Entry %d\n", i);
+}
+
+static void check_table_zero(struct tph_device *d)
+{
+	static const u16 zero[MAX_ENTRIES];
+
+	check_table(d, zero);
+}
+
+static void find_cap(struct tph_device *d)
+{
+	d->pos = vfio_pci_find_ext_cap(d->device, PCI_EXT_CAP_ID_TPH);
+	if (!d->pos)
+		return;
+
+	d->cap = raw_read(d, PCI_TPH_CAP);
+	d->nr_msix = d->device->msix_info.count;
+	d->len = PCI_TPH_BASE_SIZEOF;
+	if (cap_loc(d->cap) == PCI_TPH_LOC_CAP)
+		d->len += (FIELD_GET(PCI_TPH_CAP_ST_MASK, d->cap) + 1) * 2;
+}
+
+/* --- CPUs and tags --- */
+
+static int nr_possible_cpus(void)
+{
+	FILE *file = fopen("/sys/devices/system/cpu/possible", "re");
+	int first = 0, last = 0, ret;
+
+	VFIO_ASSERT_NOT_NULL(file);
+	ret = fscanf(file, "%d-%d", &first, &last);
+	VFIO_ASSERT_GT(ret, 0);
+	fclose(file);
+
+	return (last ?: first) + 1;
+}
+
+/* The second CPU to ask for. Without one tests still run, but show less. */
+static u32 other_cpu(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 1 : 0;
+}
+
+static void fill_cpus(u32 *cpus, int count, u32 cpu)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+		cpus[i] = cpu;
+}
+
+static void fill_tags(u16 *tags, int start, int count, u16 tag)
+{
+	int i;
+
+	for (i = start; i < start + count; i++)
+		tags[i] = tag;
+}
+
+static int try_st(struct tph_device *d, u32 flags, int start, int count,
+		  const u32 *dests)
+{
+	return __vfio_pci_tph_st(d->device, flags, start, count, dests);
+}
+
+/* Program @count entries with the tag of @cpu. */
+static void program(struct tph_device *d, int start, int count, u32 cpu)
+{
+	u32 cpus[MAX_ENTRIES];
+
+	fill_cpus(cpus, count, cpu);
+	vfio_pci_tph_st(d->device, SRC_CPU_V, start, count, cpus);
+}
+
+/* MSI-X entries exist while their vectors do. */
+static void enable_vectors(struct tph_device *d)
+{
+	if (cap_loc(d->cap) == PCI_TPH_LOC_MSIX)
+		vfio_pci_msix_enable(d->device, 0, nr_entries(d));
+}
+
+/* Opt in, and where there is a table fill it with the tag of CPU 0. */
+static void tph_start(struct tph_device *d)
+{
+	vfio_pci_tph_opt_in(d->device);
+	set_ctrl(d, ctrl_on(d));
+
+	if (!has_table(d))
+		return;
+
+	enable_vectors(d);
+	program(d, 0, nr_entries(d), 0);
+}
+
+static void check_started(struct tph_device *d)
+{
+	u16 tags[MAX_ENTRIES];
+
+	fill_tags(tags, 0, MAX_ENTRIES, has_table(d) ? TAG_V(0) : 0);
+	check_ctrl(d, ctrl_on(d));
+	check_table(d, tags);
+}
+
+/* --- The trace of config accesses --- */
+
+struct cap_accesses {
+	u32 all;	/* to the capability */
+	u32 ctrl;	/* to the control register */
+	u32 cleared;	/* Requester Enable was */
+	u32 set;	/* Requester Enable was */
+};
+
+static u32 merge_ctrl(struct tph_device *d, u32 ctrl,
+		      const struct pci_sim_record *record)
+{
+	u32 i, shift;
+
+	for (i = 0; i < record->len; i++) {
+		shift = (record->addr + i - d->pos - PCI_TPH_CTRL) * 8;
+		if (shift >= 32)
+			continue;
+
+		ctrl &= ~(0xffu << shift);
+		ctrl |= (record->value >> (i * 8) & 0xff) << shift;
+	}
+
+	return ctrl & (PCI_TPH_CTRL_MODE_SEL_MASK | PCI_TPH_CTRL_REQ_EN_MASK);
+}
+
+/* What a write to the control register did: disable, change, enable */
+static void account_ctrl(struct cap_accesses *accesses, u32 old, u32 new)
+{
+	bool was_on = old & PCI_TPH_CTRL_REQ_EN_MASK;
+	bool on = new & PCI_TPH_CTRL_REQ_EN_MASK;
+
+	if (was_on)
+		VFIO_ASSERT_EQ(old & PCI_TPH_CTRL_MODE_SEL_MASK,
+			       new & PCI_TPH_CTRL_MODE_SEL_MASK,
+			       "The mode changed while TPH was on\n");
+	if (was_on && on)
+		VFIO_ASSERT_EQ(old, new, "The type changed while TPH was on\n");
+
+	accesses->cleared += was_on && !on;
+	accesses->set += !was_on && on;
+}
+
+static void trace_start(struct tph_device *d)
+{
+	if (d->trace)
+		pci_sim_trace_start(d->trace);
+}
+
+/* @ctrl is the control register at the start; returns it at the end. */
+static u32 trace_stop(struct tph_device *d, u32 ctrl,
+		      struct cap_accesses *accesses)
+{
+	const struct pci_sim_record *record;
+	size_t i;
+	u32 new;
+
+	pci_sim_trace_stop(d->trace);
+	*accesses = (struct cap_accesses) {
+		.all = pci_sim_trace_count_config(d->trace, d->bdf, d->pos,
+						  d->len),
+		.ctrl = pci_sim_trace_count_config(d->trace, d->bdf,
+						   d->pos + PCI_TPH_CTRL, 4),
+	};
+
+	for (i = 0; i < d->trace->nr; i++) {
+		record = &d->trace->records[i];
+		if (record->type != PCI_SIM_CFG_WRITE ||
+		    record->fate != PCI_SIM_FATE_OK ||
+		    !pci_sim_record_config(record, d->bdf,
+					   d->pos + PCI_TPH_CTRL, 4))
+			continue;
+
+		new = merge_ctrl(d, ctrl, record);
+		account_ctrl(accesses, ctrl, new);
+		ctrl = new;
+	}
+
+	return ctrl;
+}
+
+/* Nothing was done to the device's capability since trace_start(). */
+static void check_untouched(struct tph_device *d)
+{
+	struct cap_accesses accesses;
+
+	if (!d->trace)
+		return;
+
+	trace_stop(d, 0, &accesses);
+	VFIO_ASSERT_EQ(accesses.all, 0);
+}
+
+static u32 count_cap_writes(struct tph_device *d, u16 size)
+{
+	u32 count = 0;
+	size_t i;
+
+	pci_sim_trace_stop(d->trace);
+
+	for (i = 0; i < d->trace->nr; i++)
+		if (d->trace->records[i].type == PCI_SIM_CFG_WRITE)
+			count += pci_sim_record_config(&d->trace->records[i],
+						       d->bdf, d->pos, size);
+
+	return count;
+}
+
+/* --- Requests of the simulated endpoint --- */
+
+static void map_region(struct tph_device *d)
+{
+	d->region.size = SZ_4K;
+	d->region.vaddr = mmap(NULL, d->region.size, PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	VFIO_ASSERT_NE(d->region.vaddr, MAP_FAILED);
+
+	d->iova_allocator = iova_allocator_init(d->iommu);
+	d->region.iova = iova_allocator_alloc(d->iova_allocator,
+					      d->region.size);
+	iommu_map(d->iommu, &d->region);
+}
+
+/* Let the device write to memory, and return the request as the port saw it. */
+static struct pci_sim_record dma_write(struct tph_device *d, u16 vector, u8 ph)
+{
+	struct pci_sim_desc desc = {
+		.op = PCI_SIM_OP_WRITE,
+		.src = 0x0123456789abcdef,
+		.len = 64,
+		.vector = vector,
+		.ph = ph,
+	};
+	const struct pci_sim_record *record;
+
+	if (!d->region.vaddr)
+		map_region(d);
+
+	memset(d->region.vaddr, 0, d->region.size);
+	desc.dst = d->region.iova;
+
+	vfio_pci_cmd_set(d->device, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	pci_sim_trace_start(d->trace);
+	VFIO_ASSERT_EQ(pci_sim_engine_run(d->device, &desc), 0);
+	pci_sim_trace_stop(d->trace);
+
+	VFIO_ASSERT_EQ(*(u64 *)d->region.vaddr, desc.src);
+
+	record = pci_sim_trace_first_write(d->trace, d->bdf);
+	VFIO_ASSERT_NOT_NULL(record);
+	VFIO_ASSERT_EQ(record->fate, PCI_SIM_FATE_OK);
+	VFIO_ASSERT_EQ(record->addr, d->region.iova);
+
+	return *record;
+}
+
+static void check_no_hint(struct tph_device *d, u16 vector)
+{
+	struct pci_sim_record record = dma_write(d, vector, 1);
+
+	VFIO_ASSERT_EQ(record.flags & PCI_SIM_RECORD_TH, 0);
+}
+
+static void check_hint(struct tph_device *d, u16 vector, u8 ph, u16 st)
+{
+	struct pci_sim_record record = dma_write(d, vector, ph);
+
+	VFIO_ASSERT_EQ(record.flags & PCI_SIM_RECORD_TH, PCI_SIM_RECORD_TH);
+	VFIO_ASSERT_EQ(record.flags & PCI_SIM_RECORD_PREFIX, 0);
+	VFIO_ASSERT_EQ(record.ph, ph);
+	VFIO_ASSERT_EQ(record.st, st, "Vector %u\n", vector);
+}
+
+/* --- One device, for each location of the table and each level --- */
+
+FIXTURE(vfio_pci_tph_test) {
+	struct tph_device d;
+};
+
+FIXTURE_VARIANT(vfio_pci_tph_test) {
+	int level;
+	u32 loc;
+};
+
+/* In this order the modules are reloaded once. */
+FIXTURE_VARIANT_ADD(vfio_pci_tph_test, none_0) {
+	.level = 0,
+	.loc = PCI_TPH_LOC_NONE,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_test, cap_0) {
+	.level = 0,
+	.loc = PCI_TPH_LOC_CAP,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_test, msix_0) {
+	.level = 0,
+	.loc = PCI_TPH_LOC_MSIX,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_test, none_1) {
+	.level = 1,
+	.loc = PCI_TPH_LOC_NONE,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_test, cap_1) {
+	.level = 1,
+	.loc = PCI_TPH_LOC_CAP,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_test, msix_1) {
+	.level = 1,
+	.loc = PCI_TPH_LOC_MSIX,
+};
+
+static void sim_create(struct tph_device *d, u32 loc)
+{
+	char attrs[128];
+
+	snprintf_assert(attrs, sizeof(attrs),
+			"tph_modes=7 tph_ext=1 tph_loc=%u tph_st_size=15",
+			(u32)FIELD_GET(PCI_TPH_CAP_LOC_MASK, loc));
+
+	d->ep = SIM_EP;
+	d->sim = pci_sim_init(SIM_NAME);
+	pci_sim_add(d->sim, d->ep, attrs);
+	pci_sim_set(d->sim, "hb0", "acpi_path", "\\_SB.PSM0");
+	pci_sim_set_live(d->sim, true);
+	pci_sim_bind_vfio(d->sim, d->ep, d->bdf);
+	d->trace = pci_sim_trace_init();
+	d->violations = pci_sim_violations();
+}
+
+static void sim_destroy(struct tph_device *d)
+{
+	if (!d->sim)
+		return;
+
+	/* No tag changes while TPH is on, whatever the test did. */
+	VFIO_ASSERT_EQ(pci_sim_violations(), d->violations);
+
+	pci_sim_trace_cleanup(d->trace);
+	pci_sim_cleanup(d->sim);
+}
+
+/* Return NULL, or the reason why there is no such device. */
+static const char *device_setup(struct tph_device *d, int level, u32 loc)
+{
+	const char *reason;
+
+	if (!device_bdf && !pci_sim_available())
+		return "No device was given, and pci_sim is not available";
+
+	/* A hierarchy that a failed test left keeps vfio-pci in use. */
+	if (!device_bdf)
+		pci_sim_remove(SIM_NAME);
+
+	reason = level_set(level);
+	if (reason)
+		return reason;
+
+	d->level = level;
+
+	if (device_bdf) {
+		snprintf_assert(d->bdf, sizeof(d->bdf), "%s", device_bdf);
+		sysfs_driver_bind(d->bdf, "vfio-pci");
+	} else {
+		sim_create(d, loc);
+	}
+
+	tph_open(d);
+	find_cap(d);
+
+	if (!d->pos)
+		return "The device has no TPH capability";
+	if (cap_loc(d->cap) != loc)
+		return "The device has its table elsewhere";
+	if (__vfio_device_feature_probe(d->device->fd, VFIO_DEVICE_FEATURE_TPH))
+		return "TPH is not available on the path to the device";
+
+	return NULL;
+}
+
+static void device_teardown(struct tph_device *d)
+{
+	tph_close(d);
+	sim_destroy(d);
+}
+
+FIXTURE_SETUP(vfio_pci_tph_test)
+{
+	const char *reason;
+
+	reason = device_setup(&self->d, variant->level, variant->loc);
+	if (reason)
+		SKIP(return, "%s", reason);
+}
+
+FIXTURE_TEARDOWN(vfio_pci_tph_test)
+{
+	device_teardown(&self->d);
+}
+
+#define PROBE	VFIO_DEVICE_FEATURE_PROBE
+#define GET	VFIO_DEVICE_FEATURE_GET
+#define SET	VFIO_DEVICE_FEATURE_SET
+
+/* A TPH_ST of zeros has no source: malformed, even if it is long enough. */
+TEST_F(vfio_pci_tph_test, feature_ops)
+{
+	static const struct {
+		u32 flags;
+		size_t size;
+		int tph;
+		int tph_st;
+	} ops[] = {
+		{ PROBE,		0,	0,		0 },
+		{ PROBE | GET,		0,	0,		-EINVAL },
+		{ PROBE | SET,		0,	0,		0 },
+		{ PROBE | GET | SET,	0,	0,		-EINVAL },
+		{ 0,			64,	-EINVAL,	-EINVAL },
+		{ GET,			0,	-EINVAL,	-EINVAL },
+		{ GET,			3,	-EINVAL,	-EINVAL },
+		{ GET,			4,	0,		-EINVAL },
+		{ GET,			64,	0,		-EINVAL },
+		{ SET,			0,	-EINVAL,	-EINVAL },
+		{ SET,			3,	-EINVAL,	-EINVAL },
+		{ SET,			15,	0,		-EINVAL },
+		{ SET,			64,	0,		-EINVAL },
+	};
+	int fd = self->d.device->fd, ret, i;
+	bool table = has_table(&self->d);
+
+	for (i = 0; i < ARRAY_SIZE(ops); i++) {
+		u8 data[64] = {};
+
+		ret = __vfio_device_feature(fd, ops[i].flags |
+					    VFIO_DEVICE_FEATURE_TPH_ST,
+					    data, ops[i].size);
+		EXPECT_EQ(table ? ops[i].tph_st : -EOPNOTSUPP, ret)
+			TH_LOG("TPH_ST, case %d", i);
+
+		ret = __vfio_device_feature(fd, ops[i].flags |
+					    VFIO_DEVICE_FEATURE_TPH,
+					    data, ops[i].size);
+		EXPECT_EQ(ops[i].tph, ret)
+			TH_LOG("TPH, case %d", i);
+	}
+}
+
+TEST_F(vfio_pci_tph_test, feature_flags)
+{
+	u32 expected = has_table(&self->d) ? VFIO_DEVICE_TPH_CAP_CPU : 0;
+	struct vfio_device_feature_tph tph;
+	int fd = self->d.device->fd, bit, ret;
+
+	/* GET needs no opt-in, and does not depend on it. */
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	ASSERT_EQ(expected, vfio_pci_tph_flags(self->d.device));
+
+	for (bit = 0; bit < 32; bit++) {
+		tph.flags = BIT(bit);
+		ret = __vfio_device_feature_set(fd, VFIO_DEVICE_FEATURE_TPH,
+						&tph, sizeof(tph));
+		ASSERT_EQ(-EINVAL, ret);
+	}
+
+	vfio_pci_tph_opt_in(self->d.device);
+	ASSERT_EQ(expected, vfio_pci_tph_flags(self->d.device));
+}
+
+/* A bad pointer is noticed where the structure is read. */
+TEST_F(vfio_pci_tph_test, feature_fault)
+{
+	struct vfio_device_feature *feature;
+	int fd = self->d.device->fd;
+	void *pages;
+
+	pages = mmap(NULL, 2 * SZ_4K, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, pages);
+	ASSERT_EQ(0, munmap(pages + SZ_4K, SZ_4K));
+	trace_start(&self->d);
+
+	feature = pages + SZ_4K - sizeof(*feature);
+	feature->argsz = SZ_4K;
+	feature->flags = SET | VFIO_DEVICE_FEATURE_TPH;
+	ASSERT_EQ(-1, ioctl(fd, VFIO_DEVICE_FEATURE, feature));
+	ASSERT_EQ(EFAULT, errno);
+
+	feature->flags = SET | VFIO_DEVICE_FEATURE_TPH_ST;
+	ASSERT_EQ(-1, ioctl(fd, VFIO_DEVICE_FEATURE, feature));
+	ASSERT_EQ(has_table(&self->d) ? EFAULT : EOPNOTSUPP, errno);
+
+	check_untouched(&self->d);
+	ASSERT_EQ(0, munmap(pages, SZ_4K));
+}
+
+/* Before the opt-in the capability is the hardware's. */
+static void check_image(struct tph_device *d)
+{
+	u8 user[PCI_TPH_BASE_SIZEOF + MAX_ENTRIES * 2], raw[sizeof(user)];
+	int width, i;
+
+	VFIO_ASSERT_LE(d->len, sizeof(user));
+	sysfs_config_access(d->bdf, false, d->pos, d->len, raw);
+
+	for (width = 1; width <= 4; width *= 2) {
+		for (i = 0; i + width <= d->len; i += width)
+			vfio_pci_config_access(d->device, false, d->pos + i,
+					       width, user + i);
+
+		/* The pointer to the next capability may skip a hidden one. */
+		VFIO_ASSERT_EQ(user[0], raw[0]);
+		VFIO_ASSERT_EQ(user[1], raw[1]);
+		VFIO_ASSERT_EQ(user[2] & 0xf, raw[2] & 0xf);
+		for (i = PCI_TPH_CAP; i + width <= d->len; i++)
+			VFIO_ASSERT_EQ(user[i], raw[i], "Byte %d, width %d\n",
+				       i, width);
+	}
+}
+
+TEST_F(vfio_pci_tph_test, image_without_opt_in)
+{
+	struct tph_device *d = &self->d;
+	int i;
+
+	check_image(d);
+
+	/* What nobody did through vfio shows as well. */
+	for (i = PCI_TPH_BASE_SIZEOF; i + 4 <= d->len; i += 4)
+		raw_write(d, i, 0x00330011 + i);
+	raw_write(d, PCI_TPH_CTRL, CTRL_IV);
+	check_image(d);
+	ASSERT_EQ(CTRL_IV, user_read(d, PCI_TPH_CTRL));
+
+	raw_write(d, PCI_TPH_CTRL, CTRL_OFF);
+	for (i = PCI_TPH_BASE_SIZEOF; i + 4 <= d->len; i += 4)
+		raw_write(d, i, 0);
+}
+
+static void write_everywhere(struct tph_device *d, u16 start)
+{
+	static const u32 ones = ~0u;
+	int width, i;
+
+	for (width = 1; width <= 4; width *= 2)
+		for (i = start; i + width <= d->len; i++)
+			vfio_pci_config_access(d->device, true, d->pos + i,
+					       width, (void *)&ones);
+}
+
+TEST_F(vfio_pci_tph_test, writes_without_opt_in)
+{
+	struct tph_device *d = &self->d;
+
+	trace_start(d);
+	write_everywhere(d, 0);
+	if (d->sim)
+		VFIO_ASSERT_EQ(count_cap_writes(d, d->len), 0);
+
+	ASSERT_EQ(CTRL_OFF, hw_ctrl(d));
+	check_table_zero(d);
+	check_image(d);
+}
+
+/* The opt-in changes the capability and nothing else in config space. */
+TEST_F(vfio_pci_tph_test, opt_in)
+{
+	struct tph_device *d = &self->d;
+	u8 before[PCI_CFG_SPACE_EXP_SIZE], after[sizeof(before)];
+	int i;
+
+	vfio_pci_config_access(d->device, false, 0, sizeof(before), before);
+
+	/* Twice, since it is idempotent */
+	vfio_pci_tph_opt_in(d->device);
+	vfio_pci_tph_opt_in(d->device);
+	vfio_pci_config_access(d->device, false, 0, sizeof(after), after);
+
+	for (i = 0; i < sizeof(before); i++) {
+		if (i >= d->pos + PCI_TPH_CAP && i < d->pos + d->len)
+			continue;
+		ASSERT_EQ(before[i], after[i])
+			TH_LOG("Offset %#x", i);
+	}
+
+	ASSERT_EQ(shown_cap(d->cap, d->level), vfio_pci_tph_cap(d->device));
+	check_ctrl(d, CTRL_OFF);
+	check_table_zero(d);
+}
+
+/* The table in the capability cannot be seen or written, nor the register. */
+TEST_F(vfio_pci_tph_test, read_only_parts)
+{
+	struct tph_device *d = &self->d;
+	int i;
+
+	tph_start(d);
+	check_started(d);
+
+	trace_start(d);
+	for (i = 0; i < PCI_TPH_CTRL; i += 4)
+		vfio_pci_config_writel(d->device, d->pos + i, ~0u);
+	write_everywhere(d, PCI_TPH_BASE_SIZEOF);
+	check_untouched(d);
+
+	ASSERT_EQ(shown_cap(d->cap, d->level), user_read(d, PCI_TPH_CAP));
+	for (i = PCI_TPH_BASE_SIZEOF; i < d->len; i++)
+		VFIO_ASSERT_EQ(vfio_pci_config_readb(d->device, d->pos + i), 0);
+	check_started(d);
+}
+
+/* A write that cannot be read is not done, and says so. */
+TEST_F(vfio_pci_tph_test, config_write_fault)
+{
+	struct tph_device *d = &self->d;
+	u64 pos = d->device->config_space.offset + d->pos;
+	int opted_in, i;
+	void *bad;
+
+	bad = mmap(NULL, SZ_4K, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, bad);
+
+	for (opted_in = 0; opted_in <= 1; opted_in++) {
+		if (opted_in)
+			vfio_pci_tph_opt_in(d->device);
+
+		trace_start(d);
+		for (i = 0; i + 4 <= d->len; i += 4) {
+			ASSERT_EQ(-1, pwrite(d->device->fd, bad, 4, pos + i));
+			ASSERT_EQ(EFAULT, errno);
+		}
+		check_untouched(d);
+	}
+}
+
+/*
+ * Write @ctrl with an access of @width bytes at @offset of the capability. What
+ * is not the control register is written as ones.
+ */
+static void write_ctrl(struct tph_device *d, u32 ctrl, int offset, int width)
+{
+	u8 bytes[4];
+	int i, reg;
+
+	for (i = 0; i < width; i++) {
+		reg = offset + i - PCI_TPH_CTRL;
+		bytes[i] = reg >= 0 && reg < 4 ? ctrl >> (reg * 8) : 0xff;
+	}
+
+	vfio_pci_config_access(d->device, true, d->pos + offset, width, bytes);
+}
+
+/* Each field by itself: the new value if it is written and may be chosen */
+static u32 expected_ctrl(struct tph_device *d, u32 old, u32 new, int offset,
+			 int width)
+{
+	u32 mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, new);
+	u32 req = FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, new);
+	u32 modes = shown_cap(d->cap, d->level) &
+		    (PCI_TPH_CAP_ST_NS | PCI_TPH_CAP_ST_IV | PCI_TPH_CAP_ST_DS);
+	u32 ctrl = old;
+
+	if (offset <= PCI_TPH_CTRL && offset + width > PCI_TPH_CTRL &&
+	    modes & BIT(mode))
+		ctrl = (ctrl & ~PCI_TPH_CTRL_MODE_SEL_MASK) |
+		       FIELD_PREP(PCI_TPH_CTRL_MODE_SEL_MASK, mode);
+
+	if (offset <= PCI_TPH_CTRL + 1 && offset + width > PCI_TPH_CTRL + 1 &&
+	    (req == PCI_TPH_REQ_DISABLE || req == PCI_TPH_REQ_TPH_ONLY))
+		ctrl = (ctrl & ~PCI_TPH_CTRL_REQ_EN_MASK) |
+		       FIELD_PREP(PCI_TPH_CTRL_REQ_EN_MASK, req);
+
+	return ctrl;
+}
+
+static void check_ctrl_write(struct tph_device *d, u32 old, u32 new,
+			     int offset, int width)
+{
+	u32 expected = expected_ctrl(d, old, new, offset, width);
+	struct cap_accesses accesses;
+
+	set_ctrl(d, old);
+
+	trace_start(d);
+	write_ctrl(d, new, offset, width);
+	if (d->sim)
+		VFIO_ASSERT_EQ(trace_stop(d, old, &accesses), expected);
+
+	VFIO_ASSERT_EQ(hw_ctrl(d), expected, "%#x at %d, width %d\n", new,
+		       offset, width);
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), expected,
+		       "%#x at %d, width %d\n", new, offset, width);
+}
+
+static void check_ctrl_writes(struct tph_device *d, u32 old, u32 new)
+{
+	int width, offset, end;
+
+	for (width = 1; width <= 4; width *= 2) {
+		offset = PCI_TPH_CTRL + 1 - width;
+		end = min(PCI_TPH_CTRL + 4, d->len - width + 1);
+		for (; offset < end; offset++)
+			check_ctrl_write(d, old, new, offset, width);
+	}
+}
+
+TEST_F_TIMEOUT(vfio_pci_tph_test, control, 300)
+{
+	static const u32 olds[] = { CTRL_OFF, CTRL_NS, CTRL_IV };
+	struct tph_device *d = &self->d;
+	u32 new, i;
+
+	vfio_pci_tph_opt_in(d->device);
+
+	for (i = 0; i < ARRAY_SIZE(olds); i++) {
+		/* Reserved bits stay 0, whatever is written. */
+		u32 reserved = i ? 0xfffffcf8 : 0;
+
+		if (olds[i] == CTRL_IV && !has_table(d))
+			continue;
+
+		for (new = 0; new < 8 * 4; new++)
+			check_ctrl_writes(d, olds[i], reserved |
+					  PCI_TPH_CTRL_VALUE(new % 8, new / 8));
+	}
+}
+
+/* The result of a TPH_ST of one entry */
+static int expected_st(struct tph_device *d, u32 flags, bool opted_in)
+{
+	if (!has_table(d))
+		return -EOPNOTSUPP;
+	if (flags & ~KNOWN_FLAGS)
+		return -EINVAL;
+	if (__builtin_popcount(flags & VFIO_DEVICE_TPH_SRC_MASK) != 1)
+		return -EINVAL;
+	if (flags & SRC_NONE && flags & (REQUIRE_ST | EXTENDED))
+		return -EINVAL;
+	if (!opted_in)
+		return -EPERM;
+	if (flags & (SRC_DMABUF | SRC_LITERAL | EXTENDED))
+		return -EOPNOTSUPP;
+	return 1;
+}
+
+static void check_st_flags(struct tph_device *d, u32 flags, bool opted_in)
+{
+	int expected = expected_st(d, flags, opted_in), ret;
+	u32 dest = 0;
+
+	trace_start(d);
+	ret = try_st(d, flags, 0, 1, &dest);
+	VFIO_ASSERT_EQ(ret, expected, "Flags %#x, opted in %d\n", flags,
+		       opted_in);
+
+	if (ret < 0)
+		check_untouched(d);
+}
+
+TEST_F(vfio_pci_tph_test, st_flags)
+{
+	struct tph_device *d = &self->d;
+	int opted_in, bit;
+	u32 flags;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	enable_vectors(d);
+
+	for (opted_in = 0; opted_in <= 1; opted_in++) {
+		if (opted_in)
+			vfio_pci_tph_opt_in(d->device);
+
+		for (flags = 0; flags <= KNOWN_FLAGS; flags++)
+			check_st_flags(d, flags, opted_in);
+
+		for (bit = 7; bit < 32; bit++)
+			check_st_flags(d, BIT(bit) | SRC_NONE, opted_in);
+	}
+}
+
+TEST_F(vfio_pci_tph_test, requests)
+{
+	struct tph_device *d = &self->d;
+	u8 ph;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	vfio_pci_tph_opt_in(d->device);
+	check_no_hint(d, 0);
+
+	set_ctrl(d, CTRL_NS);
+	for (ph = 0; ph < 4; ph++)
+		check_hint(d, 0, ph, 0);
+
+	if (has_table(d)) {
+		enable_vectors(d);
+		program(d, 0, 1, 0);
+		program(d, 3, 1, other_cpu());
+
+		/* No ST mode has no use for the table. */
+		check_hint(d, 3, 1, 0);
+
+		set_ctrl(d, CTRL_IV);
+		check_hint(d, 0, 2, TAG_V(0));
+		check_hint(d, 1, 3, 0);
+		check_hint(d, 3, 0, TAG_V(other_cpu()));
+
+		vfio_pci_tph_st(d->device, SRC_CPU_P, 3, 1, (u32[]){ 0 });
+		check_hint(d, 3, 1, TAG_P(0));
+		vfio_pci_tph_st(d->device, SRC_NONE, 3, 1, NULL);
+		check_hint(d, 3, 1, 0);
+	}
+
+	vfio_pci_tph_disable(d->device);
+	check_no_hint(d, 0);
+}
+
+/* A reset that the user did not ask for is none of the user's business. */
+TEST_F(vfio_pci_tph_test, sysfs_reset)
+{
+	struct tph_device *d = &self->d;
+
+	if (!(d->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
+		SKIP(return, "No device reset");
+
+	tph_start(d);
+	check_started(d);
+	ASSERT_EQ(0, write_device(d, "reset", "1"));
+
+	check_started(d);
+	if (d->sim)
+		check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0);
+}
+
+static void set_power_state(struct tph_device *d, u16 state)
+{
+	u16 pm = vfio_pci_find_cap(d->device, PCI_CAP_ID_PM);
+	u16 ctrl;
+
+	VFIO_ASSERT_NE(pm, 0);
+	ctrl = vfio_pci_config_readw(d->device, pm + PCI_PM_CTRL);
+	ctrl = (ctrl & ~PCI_PM_CTRL_STATE_MASK) | state;
+	vfio_pci_config_writew(d->device, pm + PCI_PM_CTRL, ctrl);
+	ctrl = vfio_pci_config_readw(d->device, pm + PCI_PM_CTRL);
+	VFIO_ASSERT_EQ(ctrl & PCI_PM_CTRL_STATE_MASK, state);
+}
+
+#define PM_D0		0
+#define PM_D3HOT	3
+
+/* What is set in D3hot is seen at once, and the device has it in D0. */
+static void check_power_state(struct tph_device *d)
+{
+	u16 tags[MAX_ENTRIES];
+
+	tph_start(d);
+	check_started(d);
+
+	set_power_state(d, PM_D3HOT);
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), ctrl_on(d));
+	set_power_state(d, PM_D0);
+	check_started(d);
+
+	set_power_state(d, PM_D3HOT);
+	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, CTRL_OFF);
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), CTRL_OFF);
+	set_power_state(d, PM_D0);
+	check_ctrl(d, CTRL_OFF);
+
+	set_power_state(d, PM_D3HOT);
+	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, ctrl_on(d));
+	fill_tags(tags, 0, MAX_ENTRIES, has_table(d) ? TAG_V(0) : 0);
+	if (has_table(d)) {
+		vfio_pci_tph_st(d->device, SRC_CPU_P, 1, 2, (u32[]){ 0, 0 });
+		fill_tags(tags, 1, 2, TAG_P(0));
+	}
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), ctrl_on(d));
+	set_power_state(d, PM_D0);
+	check_ctrl(d, ctrl_on(d));
+	check_table(d, tags);
+	if (d->sim)
+		check_hint(d, 1, 1, tags[1]);
+}
+
+TEST_F(vfio_pci_tph_test, power_state)
+{
+	if (!vfio_pci_find_cap(self->d.device, PCI_CAP_ID_PM))
+		SKIP(return, "No power management");
+
+	check_power_state(&self->d);
+}
+
+/* What a reset of the user's leaves: all off, but opted in */
+static void check_reset(struct tph_device *d)
+{
+	check_ctrl(d, CTRL_OFF);
+	check_table_zero(d);
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CAP), shown_cap(d->cap, d->level));
+
+	/* The kept table went, too. */
+	set_ctrl(d, ctrl_on(d));
+	check_table_zero(d);
+	if (d->sim)
+		check_hint(d, 0, 1, 0);
+
+	if (!has_table(d))
+		return;
+
+	program(d, 0, 1, 0);
+	if (d->sim && cap_loc(d->cap) == PCI_TPH_LOC_CAP)
+		check_hint(d, 0, 1, TAG_V(0));
+}
+
+TEST_F(vfio_pci_tph_test, device_reset)
+{
+	struct tph_device *d = &self->d;
+
+	if (!(d->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
+		SKIP(return, "No device reset");
+
+	tph_start(d);
+	check_started(d);
+	vfio_pci_device_reset(d->device);
+	check_reset(d);
+}
+
+TEST_F(vfio_pci_tph_test, flr)
+{
+	struct tph_device *d = &self->d;
+	u16 exp = vfio_pci_find_cap(d->device, PCI_CAP_ID_EXP);
+
+	ASSERT_NE(0, exp);
+	if (!(vfio_pci_config_readl(d->device, exp + PCI_EXP_DEVCAP) &
+	      PCI_EXP_DEVCAP_FLR))
+		SKIP(return, "No function level reset");
+
+	tph_start(d);
+	check_started(d);
+	exp += PCI_EXP_DEVCTL;
+	vfio_pci_config_writew(d->device, exp,
+			       vfio_pci_config_readw(d->device, exp) |
+			       PCI_EXP_DEVCTL_BCR_FLR);
+	check_reset(d);
+}
+
+TEST_F(vfio_pci_tph_test, hot_reset)
+{
+	struct vfio_pci_hot_reset reset = { .argsz = sizeof(reset) };
+	struct tph_device *d = &self->d;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	tph_start(d);
+	check_started(d);
+	ioctl_assert(d->device->fd, VFIO_DEVICE_PCI_HOT_RESET, &reset);
+	check_reset(d);
+}
+
+/* Closing gives everything back, and the next user starts from nothing. */
+TEST_F(vfio_pci_tph_test, close)
+{
+	int denied = has_table(&self->d) ? -EPERM : -EOPNOTSUPP;
+	struct tph_device *d = &self->d;
+	u32 cpu = 0;
+
+	tph_start(d);
+	check_started(d);
+	tph_close(d);
+	ASSERT_EQ(CTRL_OFF, hw_ctrl(d));
+
+	tph_open(d);
+	check_ctrl(d, CTRL_OFF);
+	check_table_zero(d);
+	check_image(d);
+	ASSERT_EQ(d->cap, user_read(d, PCI_TPH_CAP));
+	ASSERT_EQ(denied, try_st(d, SRC_CPU_V, 0, 1, &cpu));
+	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, CTRL_NS);
+	check_ctrl(d, CTRL_OFF);
+
+	/* Nothing was kept. */
+	vfio_pci_tph_opt_in(d->device);
+	check_ctrl(d, CTRL_OFF);
+	enable_vectors(d);
+	set_ctrl(d, ctrl_on(d));
+	check_table_zero(d);
+}
+
+/* Without a driver, the table can be reached through sysfs. */
+static void dirty_msix_table(struct tph_device *d)
+{
+	u16 entries[MAX_ENTRIES], cmd;
+	char path[PATH_MAX];
+	void *table, *ctrl;
+	int fd, i;
+
+	sysfs_config_access(d->bdf, false, PCI_COMMAND, sizeof(cmd), &cmd);
+	cmd |= PCI_COMMAND_MEMORY;
+	sysfs_config_access(d->bdf, true, PCI_COMMAND, sizeof(cmd), &cmd);
+
+	snprintf_assert(path, sizeof(path),
+			"/sys/bus/pci/devices/%s/resource%d", d->bdf,
+			PCI_SIM_MSIX_BAR);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	VFIO_ASSERT_GE(fd, 0);
+	table = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	VFIO_ASSERT_NE(table, MAP_FAILED);
+
+	for (i = 0; i < nr_entries(d); i++) {
+		ctrl = table + i * PCI_MSIX_ENTRY_SIZE +
+		       PCI_MSIX_ENTRY_VECTOR_CTRL;
+		writel(readl(ctrl) | 0x33 << 16, ctrl);
+	}
+
+	VFIO_ASSERT_EQ(munmap(table, SZ_4K), 0);
+	VFIO_ASSERT_EQ(close(fd), 0);
+
+	hw_table(d, entries);
+	VFIO_ASSERT_EQ(entries[0], 0x33);
+}
+
+static void leave_on(struct tph_device *d)
+{
+	int i;
+
+	for (i = PCI_TPH_BASE_SIZEOF; i + 4 <= d->len; i += 4)
+		raw_write(d, i, 0x00220011);
+
+	raw_write(d, PCI_TPH_CTRL, CTRL_NS);
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_NS);
+}
+
+static void check_clean(struct tph_device *d)
+{
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), CTRL_OFF);
+	check_table_zero(d);
+
+	tph_start(d);
+	check_started(d);
+}
+
+/* A host driver that left TPH on does not bother the user. */
+TEST_F(vfio_pci_tph_test, left_on)
+{
+	struct tph_device *d = &self->d;
+
+	tph_close(d);
+	if (d->sim && cap_loc(d->cap) == PCI_TPH_LOC_MSIX)
+		dirty_msix_table(d);
+	leave_on(d);
+	tph_open(d);
+	check_clean(d);
+}
+
+/* Nor does it on a device that cannot be reset when it is opened. */
+TEST_F(vfio_pci_tph_test, left_on_without_reset)
+{
+	struct tph_device *d = &self->d;
+
+	tph_close(d);
+	VFIO_ASSERT_EQ(write_device(d, "reset_method", "\n"), 0);
+	leave_on(d);
+	tph_open(d);
+	VFIO_ASSERT_EQ(write_device(d, "reset_method", "default"), 0);
+	check_clean(d);
+}
+
+/* --- The Steering Tag table, where it can be used --- */
+
+FIXTURE(vfio_pci_tph_st_test) {
+	struct tph_device d;
+};
+
+FIXTURE_VARIANT(vfio_pci_tph_st_test) {
+	u32 loc;
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_st_test, cap) {
+	.loc = PCI_TPH_LOC_CAP,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_st_test, msix) {
+	.loc = PCI_TPH_LOC_MSIX,
+};
+
+FIXTURE_SETUP(vfio_pci_tph_st_test)
+{
+	const char *reason;
+
+	reason = device_setup(&self->d, 1, variant->loc);
+	if (reason)
+		SKIP(return, "%s", reason);
+	if (!has_table(&self->d))
+		SKIP(return, "The device has no mode that uses a table");
+}
+
+FIXTURE_TEARDOWN(vfio_pci_tph_st_test)
+{
+	device_teardown(&self->d);
+}
+
+TEST_F(vfio_pci_tph_st_test, bounds)
+{
+	struct tph_device *d = &self->d;
+	int nr = nr_entries(d), ret, i;
+	const struct {
+		u16 start;
+		u16 count;
+		int ret;
+	} cases[] = {
+		{ 0, 0, -EINVAL },
+		{ nr, 0, -EINVAL },
+		{ nr, 1, -EINVAL },
+		{ nr - 1, 2, -EINVAL },
+		{ 0, nr + 1, -EINVAL },
+		{ 1, nr, -EINVAL },
+		{ UINT16_MAX, 1, -EINVAL },
+		{ 0, UINT16_MAX, -EINVAL },
+		{ 1, UINT16_MAX, -EINVAL },
+		{ 2, UINT16_MAX, -EINVAL },
+		{ UINT16_MAX, UINT16_MAX, -EINVAL },
+		{ nr - 1, 1, 1 },
+		{ 0, nr, nr },
+	};
+	u32 *cpus;
+
+	tph_start(d);
+	cpus = calloc_assert(MAX_BATCH, sizeof(*cpus));
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		trace_start(d);
+		ret = try_st(d, SRC_CPU_V, cases[i].start, cases[i].count,
+			     cpus);
+		ASSERT_EQ(cases[i].ret, ret)
+			TH_LOG("%u + %u", cases[i].start, cases[i].count);
+		if (cases[i].ret < 0)
+			check_untouched(d);
+	}
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		ret = try_st(d, SRC_NONE, cases[i].start, cases[i].count,
+			     NULL);
+		ASSERT_EQ(cases[i].ret, ret)
+			TH_LOG("%u + %u", cases[i].start, cases[i].count);
+	}
+
+	check_ctrl(d, ctrl_on(d));
+	check_table_zero(d);
+	free(cpus);
+}
+
+TEST_F(vfio_pci_tph_st_test, fault)
+{
+	struct tph_device *d = &self->d;
+	void *pages;
+	u32 *cpus;
+
+	tph_start(d);
+
+	pages = mmap(NULL, 2 * SZ_4K, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, pages);
+	ASSERT_EQ(0, munmap(pages + SZ_4K, SZ_4K));
+	cpus = pages + SZ_4K - 2 * sizeof(*cpus);
+	fill_cpus(cpus, 2, other_cpu());
+
+	trace_start(d);
+	ASSERT_EQ(-EFAULT, try_st(d, SRC_CPU_V, 0, 4, cpus));
+	ASSERT_EQ(-EFAULT, try_st(d, SRC_CPU_V, 0, 1, cpus + 2));
+	ASSERT_EQ(-EFAULT, try_st(d, SRC_CPU_V, 0, 1, NULL));
+	check_untouched(d);
+	check_started(d);
+
+	/* The destinations of NONE are not read. */
+	ASSERT_EQ(4, try_st(d, SRC_NONE, 0, 4, cpus));
+	ASSERT_EQ(0, munmap(pages, SZ_4K));
+}
+
+/* One batch, with TPH on or off: accesses, and the table at the end */
+static void check_batch(struct tph_device *d, u32 ctrl, int start, int count,
+			u16 *tags)
+{
+	bool on = ctrl & PCI_TPH_CTRL_REQ_EN_MASK;
+	struct cap_accesses accesses;
+	u32 cpus[MAX_ENTRIES];
+	int i;
+
+	for (i = 0; i < count; i++) {
+		cpus[i] = i % 3 ? 0 : other_cpu();
+		/* A tag that the entry does not have yet */
+		if (tags[start + i] == TAG_P(cpus[i]))
+			cpus[i] = other_cpu() - cpus[i];
+		tags[start + i] = TAG_P(cpus[i]);
+	}
+
+	trace_start(d);
+	vfio_pci_tph_st(d->device, SRC_CPU_P, start, count, cpus);
+	VFIO_ASSERT_EQ(trace_stop(d, ctrl, &accesses), ctrl);
+
+	VFIO_ASSERT_EQ(accesses.cleared, on, "%d + %d\n", start, count);
+	VFIO_ASSERT_EQ(accesses.set, on, "%d + %d\n", start, count);
+	VFIO_ASSERT_EQ(accesses.ctrl, 2 * on, "%d + %d\n", start, count);
+	VFIO_ASSERT_LE(accesses.all, nr_dwords(d, start, count) + 2 * on,
+		       "%d + %d\n", start, count);
+
+	check_ctrl(d, ctrl);
+	check_table(d, tags);
+}
+
+TEST_F(vfio_pci_tph_st_test, batch)
+{
+	static const struct {
+		u16 start;
+		u16 count;
+	} batches[] = {
+		{ 0, 1 }, { 1, 1 }, { 0, 2 }, { 1, 2 }, { 2, 3 }, { 3, 4 },
+		{ 7, 9 }, { 15, 1 }, { 1, 15 }, { 0, 16 },
+	};
+	static const u32 ctrls[] = { CTRL_OFF, CTRL_NS, CTRL_IV };
+	u16 tags[MAX_ENTRIES] = {};
+	struct tph_device *d = &self->d;
+	int i, j;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	vfio_pci_tph_opt_in(d->device);
+	enable_vectors(d);
+
+	for (i = 0; i < ARRAY_SIZE(ctrls); i++) {
+		set_ctrl(d, ctrls[i]);
+
+		for (j = 0; j < ARRAY_SIZE(batches); j++)
+			check_batch(d, ctrls[i], batches[j].start,
+				    batches[j].count, tags);
+	}
+}
+
+/* Requester Enable is the type that was chosen, and never follows the mode. */
+TEST_F(vfio_pci_tph_st_test, keeps_type)
+{
+	static const u32 ctrls[] = { CTRL_NS, CTRL_IV, CTRL_OFF,
+				     PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE,
+							PCI_TPH_REQ_DISABLE) };
+	struct tph_device *d = &self->d;
+	int i;
+
+	tph_start(d);
+
+	for (i = 0; i < ARRAY_SIZE(ctrls); i++) {
+		set_ctrl(d, ctrls[i]);
+		program(d, 3, 1, other_cpu());
+		check_ctrl(d, ctrls[i]);
+		vfio_pci_tph_st(d->device, SRC_NONE, 0, 2, NULL);
+		check_ctrl(d, ctrls[i]);
+	}
+}
+
+/* An access to the table fails: what was done counts, the rest is as it was. */
+TEST_F(vfio_pci_tph_st_test, failed_table_write)
+{
+	static const struct {
+		u16 start;
+		u16 count;
+		int ret;
+	} cases[] = {
+		{ 0, 16, 4 }, { 3, 4, 1 }, { 4, 2, -EIO }, { 5, 1, -EIO },
+	};
+	u16 dword = self->d.pos + PCI_TPH_BASE_SIZEOF + 4 * sizeof(u16);
+	struct tph_device *d = &self->d;
+	u16 tags[MAX_ENTRIES];
+	u32 cpus[MAX_ENTRIES];
+	int i, ret;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	if (cap_loc(d->cap) != PCI_TPH_LOC_CAP)
+		SKIP(return, "The table is not in config space");
+
+	fill_cpus(cpus, MAX_ENTRIES, 0);
+	tph_start(d);
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		program(d, 0, nr_entries(d), 0);
+		fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+		fill_tags(tags, cases[i].start, max(cases[i].ret, 0), TAG_P(0));
+
+		pci_sim_fail_write(d->sim, d->ep, dword, 1, 0);
+		ret = try_st(d, SRC_CPU_P, cases[i].start, cases[i].count,
+			     cpus);
+		EXPECT_EQ(cases[i].ret, ret)
+			TH_LOG("%u + %u", cases[i].start, cases[i].count);
+		pci_sim_fail_none(d->sim, d->ep);
+
+		check_ctrl(d, CTRL_IV);
+		check_table(d, tags);
+	}
+}
+
+/* The window cannot be opened: nothing is done. */
+TEST_F(vfio_pci_tph_st_test, failed_disable)
+{
+	u32 cpus[MAX_ENTRIES] = {};
+	struct tph_device *d = &self->d;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	tph_start(d);
+
+	pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1, 0);
+	ASSERT_EQ(-EIO, try_st(d, SRC_CPU_P, 0, 4, cpus));
+	pci_sim_fail_none(d->sim, d->ep);
+	check_started(d);
+
+	vfio_pci_tph_st(d->device, SRC_CPU_V, 0, 4, cpus);
+	check_started(d);
+}
+
+/* The window cannot be closed: TPH is off, and says so. The table stays. */
+TEST_F(vfio_pci_tph_st_test, failed_enable)
+{
+	u32 cpus[MAX_ENTRIES] = {};
+	struct tph_device *d = &self->d;
+	u16 tags[MAX_ENTRIES];
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	tph_start(d);
+
+	/* The first write opens the window, the second fails. */
+	pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1, 1);
+	ASSERT_EQ(-EIO, try_st(d, SRC_CPU_P, 0, 4, cpus));
+	pci_sim_fail_none(d->sim, d->ep);
+	ASSERT_EQ(0, user_read(d, PCI_TPH_CTRL) & PCI_TPH_CTRL_REQ_EN_MASK);
+	ASSERT_EQ(0, hw_ctrl(d) & PCI_TPH_CTRL_REQ_EN_MASK);
+	check_no_hint(d, 0);
+
+	set_ctrl(d, CTRL_IV);
+	fill_tags(tags, 0, 4, TAG_P(0));
+	fill_tags(tags, 4, MAX_ENTRIES - 4, TAG_V(0));
+	check_table(d, tags);
+	check_hint(d, 0, 0, TAG_P(0));
+}
+
+TEST_F(vfio_pci_tph_st_test, bad_cpu)
+{
+	u32 bad[] = { nr_possible_cpus(), 0x80000000, ~0u };
+	struct tph_device *d = &self->d;
+	u16 tags[MAX_ENTRIES];
+	u32 cpus[4] = {};
+	int i, k;
+
+	tph_start(d);
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		for (k = 0; k < ARRAY_SIZE(cpus); k++) {
+			program(d, 0, nr_entries(d), 0);
+			fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+			fill_tags(tags, 1, k, TAG_P(0));
+
+			/* Entry k of the batch is the bad one. */
+			cpus[k] = bad[i];
+			trace_start(d);
+			ASSERT_EQ(k ?: -EINVAL,
+				  try_st(d, SRC_CPU_P, 1, ARRAY_SIZE(cpus),
+					 cpus))
+				TH_LOG("CPU %#x in entry %d", bad[i], k);
+			cpus[k] = 0;
+
+			if (!k)
+				check_untouched(d);
+			check_ctrl(d, CTRL_IV);
+			check_table(d, tags);
+		}
+	}
+}
+
+/* A child that may use CPU 0 alone, in @root/tph, returns what TPH_ST does. */
+static int st_in_cpuset(struct tph_device *d, const char *root, int start,
+			const u32 *cpus, int count)
+{
+	char group[PATH_MAX], pid[16];
+	int status;
+	pid_t child;
+
+	snprintf_assert(group, sizeof(group), "%s/tph", root);
+	child = fork();
+	VFIO_ASSERT_GE(child, 0);
+
+	if (!child) {
+		snprintf_assert(pid, sizeof(pid), "%d", getpid());
+		if (write_value(group, "cgroup.procs", pid))
+			_exit(255);
+		/* Results are small, so they fit into an exit status. */
+		_exit(128 + try_st(d, SRC_CPU_V, start, count, cpus));
+	}
+
+	VFIO_ASSERT_EQ(waitpid(child, &status, 0), child);
+	VFIO_ASSERT_TRUE(WIFEXITED(status));
+	VFIO_ASSERT_NE(WEXITSTATUS(status), 255, "Cannot enter %s\n", group);
+
+	return WEXITSTATUS(status) - 128;
+}
+
+static const char *cpuset_init(char *root)
+{
+	char group[PATH_MAX];
+
+	VFIO_ASSERT_NOT_NULL(mkdtemp(root));
+	if (mount("none", root, "cgroup2", 0, NULL))
+		return "No cgroup2";
+
+	if (write_value(root, "cgroup.subtree_control", "+cpuset"))
+		return "No cpuset controller";
+
+	snprintf_assert(group, sizeof(group), "%s/tph", root);
+	if (mkdir(group, 0755) && errno != EEXIST)
+		return "No cgroup can be made";
+
+	if (write_value(group, "cpuset.cpus", "0"))
+		return "No cpuset of one CPU";
+
+	return NULL;
+}
+
+static void cpuset_cleanup(const char *root)
+{
+	char group[PATH_MAX];
+
+	snprintf_assert(group, sizeof(group), "%s/tph", root);
+	rmdir(group);
+	umount2(root, MNT_DETACH);
+	rmdir(root);
+}
+
+/* A tag is for the CPUs that the caller may run on. */
+TEST_F(vfio_pci_tph_st_test, cpuset)
+{
+	char root[] = "/tmp/vfio_pci_tph_test.XXXXXX";
+	struct tph_device *d = &self->d;
+	u32 cpus[] = { 0, 1, 0 };
+	int partial, denied, allowed;
+	u16 tags[MAX_ENTRIES];
+	const char *reason;
+	cpu_set_t mask;
+
+	if (!other_cpu())
+		SKIP(return, "One CPU");
+
+	tph_start(d);
+
+	/* The thread's own affinity does not matter: it may widen it. */
+	CPU_ZERO(&mask);
+	CPU_SET(0, &mask);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(mask), &mask));
+	program(d, 0, 1, 1);
+	program(d, 0, 1, 0);
+
+	reason = cpuset_init(root);
+	if (!reason) {
+		partial = st_in_cpuset(d, root, 0, cpus, 3);
+		trace_start(d);
+		denied = st_in_cpuset(d, root, 0, cpus + 1, 1);
+		check_untouched(d);
+		allowed = st_in_cpuset(d, root, 4, cpus, 1);
+	}
+	cpuset_cleanup(root);
+	if (reason)
+		SKIP(return, "%s", reason);
+
+	ASSERT_EQ(1, partial);
+	ASSERT_EQ(-EPERM, denied);
+	ASSERT_EQ(1, allowed);
+
+	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+	check_table(d, tags);
+}
+
+enum step { STEP_PROGRAM, STEP_ENABLE, STEP_VECTORS, NR_STEPS };
+
+static void do_step(struct tph_device *d, enum step step, const u32 *cpus)
+{
+	switch (step) {
+	case STEP_PROGRAM:
+		vfio_pci_tph_st(d->device, SRC_CPU_V, 0, nr_entries(d), cpus);
+		break;
+	case STEP_ENABLE:
+		set_ctrl(d, CTRL_IV);
+		break;
+	default:
+		vfio_pci_msix_enable(d->device, 0, nr_entries(d));
+	}
+}
+
+/* The table can be programmed, TPH enabled and vectors made in any order. */
+TEST_F(vfio_pci_tph_st_test, order)
+{
+	static const enum step orders[][NR_STEPS] = {
+		{ STEP_PROGRAM, STEP_ENABLE, STEP_VECTORS },
+		{ STEP_PROGRAM, STEP_VECTORS, STEP_ENABLE },
+		{ STEP_ENABLE, STEP_PROGRAM, STEP_VECTORS },
+		{ STEP_ENABLE, STEP_VECTORS, STEP_PROGRAM },
+		{ STEP_VECTORS, STEP_PROGRAM, STEP_ENABLE },
+		{ STEP_VECTORS, STEP_ENABLE, STEP_PROGRAM },
+	};
+	struct tph_device *d = &self->d;
+	u16 tags[MAX_ENTRIES] = {};
+	u32 cpus[MAX_ENTRIES];
+	int i, j;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+
+	for (i = 0; i < nr_entries(d); i++) {
+		cpus[i] = i % 2 ? other_cpu() : 0;
+		tags[i] = TAG_V(cpus[i]);
+	}
+
+	for (i = 0; i < ARRAY_SIZE(orders); i++) {
+		vfio_pci_tph_opt_in(d->device);
+		for (j = 0; j < NR_STEPS; j++)
+			do_step(d, orders[i][j], cpus);
+
+		check_ctrl(d, CTRL_IV);
+		check_table(d, tags);
+		check_hint(d, 0, 1, tags[0]);
+		check_hint(d, 5, 1, tags[5]);
+		tph_reopen(d);
+	}
+}
+
+static void check_tags_upto(struct tph_device *d, int count)
+{
+	u16 tags[MAX_ENTRIES] = {};
+
+	fill_tags(tags, 0, count, TAG_V(0));
+	check_ctrl(d, CTRL_IV);
+	check_table(d, tags);
+}
+
+/* An entry without vector is 0 in hardware, and gets its tag with it. */
+TEST_F(vfio_pci_tph_st_test, vectors)
+{
+	struct tph_device *d = &self->d;
+	int i;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	if (cap_loc(d->cap) != PCI_TPH_LOC_MSIX)
+		SKIP(return, "The table is not in MSI-X");
+
+	vfio_pci_tph_opt_in(d->device);
+	set_ctrl(d, CTRL_IV);
+	program(d, 0, 8, 0);
+	check_tags_upto(d, 0);
+
+	for (i = 0; i < 2; i++) {
+		vfio_pci_msix_enable(d->device, 0, 4);
+		check_tags_upto(d, 4);
+		check_hint(d, 3, 1, TAG_V(0));
+
+		vfio_pci_msix_enable(d->device, 4, 4);
+		check_tags_upto(d, 8);
+		check_hint(d, 7, 1, TAG_V(0));
+
+		vfio_pci_msix_disable(d->device);
+		check_tags_upto(d, 0);
+	}
+}
+
+static void set_eventfd(struct tph_device *d, u32 vector, int fd)
+{
+	u8 buf[sizeof(struct vfio_irq_set) + sizeof(fd)] = {};
+	struct vfio_irq_set *irq = (void *)buf;
+
+	irq->argsz = sizeof(buf);
+	irq->flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
+	irq->index = VFIO_PCI_MSIX_IRQ_INDEX;
+	irq->start = vector;
+	irq->count = 1;
+	memcpy(irq->data, &fd, sizeof(fd));
+	ioctl_assert(d->device->fd, VFIO_DEVICE_SET_IRQS, irq);
+}
+
+/* A vector that is masked has its tag, and takes another. */
+TEST_F(vfio_pci_tph_st_test, masked_vector)
+{
+	struct tph_device *d = &self->d;
+	u16 tags[MAX_ENTRIES];
+
+	tph_start(d);
+	if (cap_loc(d->cap) != PCI_TPH_LOC_MSIX)
+		vfio_pci_msix_enable(d->device, 0, 4);
+	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+
+	set_eventfd(d, 3, -1);
+	check_ctrl(d, CTRL_IV);
+	check_table(d, tags);
+
+	program(d, 3, 1, other_cpu());
+	tags[3] = TAG_V(other_cpu());
+	check_table(d, tags);
+	if (d->sim)
+		check_hint(d, 3, 1, tags[3]);
+
+	set_eventfd(d, 3, d->device->msi_eventfds[3]);
+	check_ctrl(d, CTRL_IV);
+	check_table(d, tags);
+	if (d->sim)
+		check_hint(d, 3, 1, tags[3]);
+}
+
+/* The table in MSI-X is memory of the device, which the user may have off. */
+TEST_F(vfio_pci_tph_st_test, memory_off)
+{
+	struct tph_device *d = &self->d;
+	u16 tags[MAX_ENTRIES];
+
+	tph_start(d);
+	vfio_pci_cmd_clear(d->device, PCI_COMMAND_MEMORY);
+
+	program(d, 2, 3, other_cpu());
+	ASSERT_EQ(0, vfio_pci_config_readw(d->device, PCI_COMMAND) &
+		     PCI_COMMAND_MEMORY);
+
+	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+	fill_tags(tags, 2, 3, TAG_V(other_cpu()));
+	check_ctrl(d, CTRL_IV);
+	check_table(d, tags);
+
+	vfio_pci_cmd_set(d->device, PCI_COMMAND_MEMORY);
+	check_table(d, tags);
+}
+
+/* --- Devices of many shapes, side by side --- */
+
+FIXTURE(vfio_pci_tph_shapes) {
+	struct pci_sim *sim;
+	int nr;
+};
+
+FIXTURE_VARIANT(vfio_pci_tph_shapes) {
+	int level;
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_shapes, 0) {
+	.level = 0,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_shapes, 1) {
+	.level = 1,
+};
+
+FIXTURE_SETUP(vfio_pci_tph_shapes)
+{
+	const char *reason;
+
+	if (device_bdf)
+		SKIP(return, "Needs simulated devices");
+	if (!pci_sim_available())
+		SKIP(return, "pci_sim is not loaded");
+
+	pci_sim_remove(SIM_NAME);
+
+	reason = level_set(variant->level);
+	if (reason)
+		SKIP(return, "%s", reason);
+
+	self->sim = pci_sim_init(SIM_NAME);
+	pci_sim_add(self->sim, "hb0", "acpi_path=\\_SB.PSM0");
+}
+
+FIXTURE_TEARDOWN(vfio_pci_tph_shapes)
+{
+	pci_sim_cleanup(self->sim);
+}
+
+/* Open one of the devices. */
+static void shape_open(struct tph_device *d, struct pci_sim *sim,
+		       const char *ep, int level)
+{
+	*d = (struct tph_device) {
+		.sim = sim,
+		.trace = pci_sim_trace_init(),
+		.ep = ep,
+		.level = level,
+	};
+
+	pci_sim_bind_vfio(sim, ep, d->bdf);
+	tph_open(d);
+	find_cap(d);
+}
+
+static void shape_close(struct tph_device *d)
+{
+	tph_close(d);
+	pci_sim_trace_cleanup(d->trace);
+}
+
+/* Each endpoint has a Root Port of its own. */
+static const char *ep_name(int nr)
+{
+	static char name[32];
+
+	snprintf_assert(name, sizeof(name), "hb0/rp%d/ep0", nr);
+
+	return name;
+}
+
+static void add_endpoint(struct pci_sim *sim, int nr, const char *attrs)
+{
+	pci_sim_add(sim, ep_name(nr), attrs);
+}
+
+/* Every bit of the capability register, for every kind of device */
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, capability, 120)
+{
+	static const u32 modes[] = { 1, 3, 5, 7 };
+	struct tph_device d;
+	char attrs[128];
+	int i, loc, ret;
+	u32 cap;
+
+	for (i = 0; i < ARRAY_SIZE(modes) * 3; i++) {
+		snprintf_assert(attrs, sizeof(attrs),
+				"tph_ext=1 tph_modes=%u tph_loc=%d tph_st_size=7",
+				modes[i / 3], i % 3);
+		add_endpoint(self->sim, i, attrs);
+	}
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < ARRAY_SIZE(modes) * 3; i++) {
+		loc = i % 3;
+		shape_open(&d, self->sim, ep_name(i), variant->level);
+		cap = modes[i / 3] | PCI_TPH_CAP_EXT_TPH |
+		      FIELD_PREP(PCI_TPH_CAP_LOC_MASK, loc) |
+		      FIELD_PREP(PCI_TPH_CAP_ST_MASK, loc ? 7 : 0);
+		/* The size means nothing where there is no table. */
+		ASSERT_EQ(cap, d.cap & ~(loc ? 0 : PCI_TPH_CAP_ST_MASK));
+		ASSERT_EQ(d.cap, user_read(&d, PCI_TPH_CAP));
+
+		vfio_pci_tph_opt_in(d.device);
+		ASSERT_EQ(shown_cap(cap, d.level), user_read(&d, PCI_TPH_CAP))
+			TH_LOG("Modes %u, location %d", modes[i / 3], loc);
+
+		ret = __vfio_device_feature_probe(d.device->fd,
+						  VFIO_DEVICE_FEATURE_TPH_ST);
+		ASSERT_EQ(has_table(&d) ? 0 : -EOPNOTSUPP, ret)
+			TH_LOG("Modes %u, location %d", modes[i / 3], loc);
+		shape_close(&d);
+	}
+}
+
+static void check_refused(struct tph_device *d)
+{
+	static const u16 features[] = { VFIO_DEVICE_FEATURE_TPH,
+					VFIO_DEVICE_FEATURE_TPH_ST };
+	static const u32 ops[] = { PROBE, PROBE | GET, PROBE | SET, GET, SET };
+	int fd = d->device->fd, i, j, ret;
+
+	for (i = 0; i < ARRAY_SIZE(features); i++) {
+		for (j = 0; j < ARRAY_SIZE(ops); j++) {
+			u8 data[16] = {};
+
+			ret = __vfio_device_feature(fd, ops[j] | features[i],
+						    data, sizeof(data));
+			VFIO_ASSERT_EQ(ret, -EOPNOTSUPP,
+				       "%s: feature %u, operation %#x\n",
+				       d->ep, features[i], ops[j]);
+		}
+	}
+}
+
+/* The capability is there as ever, and does nothing. */
+static void check_inert(struct tph_device *d)
+{
+	u8 image[PCI_CFG_SPACE_EXP_SIZE];
+
+	if (!d->pos)
+		return;
+
+	vfio_pci_config_access(d->device, false, 0, sizeof(image), image);
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CAP), d->cap);
+	trace_start(d);
+	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, CTRL_NS);
+	VFIO_ASSERT_EQ(count_cap_writes(d, PCI_TPH_BASE_SIZEOF), 0);
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+}
+
+/* Devices of these shapes cannot be opted in. */
+static void check_bad_shapes(struct pci_sim *sim, int level,
+			     const char * const *shapes, int nr)
+{
+	struct tph_device d;
+	int i;
+
+	for (i = 0; i < nr; i++)
+		add_endpoint(sim, i, shapes[i]);
+	pci_sim_set_live(sim, true);
+
+	for (i = 0; i < nr; i++) {
+		printf("# %s\n", shapes[i]);
+		shape_open(&d, sim, ep_name(i), level);
+		check_refused(&d);
+		check_inert(&d);
+		shape_close(&d);
+	}
+}
+
+TEST_F(vfio_pci_tph_shapes, bad_size)
+{
+	static const char * const shapes[] = {
+		"tph_loc=1 tph_st_size=2047",
+		"tph_loc=1 tph_st_size=64",
+	};
+
+	check_bad_shapes(self->sim, variant->level, shapes, ARRAY_SIZE(shapes));
+}
+
+TEST_F(vfio_pci_tph_shapes, past_end)
+{
+	static const char * const shapes[] = {
+		"tph_loc=1 tph_st_size=15 tph_pos=0xff0",
+		"tph_loc=1 tph_st_size=63 tph_pos=0xf78",
+	};
+
+	check_bad_shapes(self->sim, variant->level, shapes, ARRAY_SIZE(shapes));
+}
+
+TEST_F(vfio_pci_tph_shapes, bad_hardware)
+{
+	static const char * const shapes[] = {
+		"tph=0",
+		"tph_loc=3",
+		"tph_loc=2 msix=0",
+		"tph_modes=0",
+		"tph_modes=6",
+	};
+
+	check_bad_shapes(self->sim, variant->level, shapes, ARRAY_SIZE(shapes));
+}
+
+/* The largest table, and one that ends where config space does */
+TEST_F(vfio_pci_tph_shapes, large_tables)
+{
+	static const struct {
+		const char *attrs;
+		int entries;
+	} shapes[] = {
+		{ "tph_loc=1 tph_st_size=63", 64 },
+		{ "tph_loc=1 tph_st_size=63 tph_pos=0xf74", 64 },
+		{ "tph_loc=2 tph_st_size=31 msix=8", 8 },
+		{ "tph_loc=2 tph_st_size=7 msix=32", 8 },
+		{ "tph_loc=2 tph_st_size=2047 msix=32", 32 },
+	};
+	struct tph_device d;
+	int i, nr;
+
+	if (!variant->level)
+		SKIP(return, "No table at this level");
+
+	for (i = 0; i < ARRAY_SIZE(shapes); i++)
+		add_endpoint(self->sim, i, shapes[i].attrs);
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < ARRAY_SIZE(shapes); i++) {
+		TH_LOG("%s", shapes[i].attrs);
+		shape_open(&d, self->sim, ep_name(i), variant->level);
+		nr = shapes[i].entries;
+		ASSERT_EQ(nr, nr_entries(&d));
+		tph_start(&d);
+		check_started(&d);
+		ASSERT_EQ(-EINVAL, try_st(&d, SRC_NONE, nr, 1, NULL));
+		ASSERT_EQ(-EINVAL, try_st(&d, SRC_NONE, 0, nr + 1, NULL));
+		shape_close(&d);
+	}
+}
+
+/* The register that changes after the device was found is not believed. */
+TEST_F(vfio_pci_tph_shapes, changed_capability)
+{
+	struct tph_device d;
+
+	add_endpoint(self->sim, 0, "tph_loc=1 tph_st_size=3");
+	pci_sim_set_live(self->sim, true);
+	pci_sim_set(self->sim, SIM_EP, "tph_cap", "0x07ff0207");
+
+	shape_open(&d, self->sim, SIM_EP, variant->level);
+	ASSERT_EQ(0x07ff0207, d.cap);
+	check_refused(&d);
+	check_inert(&d);
+	shape_close(&d);
+}
+
+static u32 read_tail(struct tph_device *d, u16 tail)
+{
+	u16 value;
+
+	sysfs_config_access(d->bdf, false, tail, sizeof(value), &value);
+
+	return value;
+}
+
+/*
+ * Half a dword is left behind a table of odd size: it belongs to no capability,
+ * but it is no register either.
+ */
+TEST_F(vfio_pci_tph_shapes, odd_tail)
+{
+	static const u32 ones = ~0u;
+	struct tph_device d;
+	int opted_in, width;
+	u16 tail;
+
+	add_endpoint(self->sim, 0, "tph_loc=1 tph_st_size=14");
+	pci_sim_set_live(self->sim, true);
+	shape_open(&d, self->sim, SIM_EP, variant->level);
+	tail = d.pos + d.len;
+	ASSERT_EQ(2, tail % 4);
+
+	for (opted_in = 0; opted_in <= 1; opted_in++) {
+		if (opted_in)
+			tph_start(&d);
+
+		pci_sim_trace_start(d.trace);
+		for (width = 1; width <= 2; width++)
+			vfio_pci_config_access(d.device, true, tail, width,
+					       (void *)&ones);
+		vfio_pci_config_writeb(d.device, tail + 1, 0xff);
+		vfio_pci_config_writel(d.device, tail - 2, ones);
+		vfio_pci_config_writel(d.device, tail - 1, ones & 0xffffff);
+		ASSERT_EQ(0, count_cap_writes(&d, d.len + 2));
+		ASSERT_EQ(0, read_tail(&d, tail));
+		ASSERT_EQ(0, vfio_pci_config_readw(d.device, tail));
+	}
+
+	check_started(&d);
+	shape_close(&d);
+}
+
+/* Without No_Soft_Reset the device loses everything in D3hot. */
+TEST_F(vfio_pci_tph_shapes, soft_reset)
+{
+	struct tph_device d;
+	int i;
+
+	add_endpoint(self->sim, 0, "tph_loc=1 no_soft_reset=0");
+	add_endpoint(self->sim, 1, "tph_loc=2 no_soft_reset=0");
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < 2; i++) {
+		TH_LOG("%s", ep_name(i));
+		shape_open(&d, self->sim, ep_name(i), variant->level);
+		check_power_state(&d);
+		shape_close(&d);
+	}
+}
+
+TEST_F(vfio_pci_tph_shapes, af_flr)
+{
+	struct tph_device d;
+	u16 af;
+	int i;
+
+	add_endpoint(self->sim, 0, "tph_loc=1 flr=0 af_flr=1");
+	add_endpoint(self->sim, 1, "tph_loc=2 flr=0 af_flr=1");
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < 2; i++) {
+		TH_LOG("%s", ep_name(i));
+		shape_open(&d, self->sim, ep_name(i), variant->level);
+		tph_start(&d);
+		check_started(&d);
+		af = vfio_pci_find_cap(d.device, PCI_CAP_ID_AF);
+		ASSERT_NE(0, af);
+		vfio_pci_config_writeb(d.device, af + PCI_AF_CTRL,
+				       PCI_AF_CTRL_FLR);
+		check_reset(&d);
+		shape_close(&d);
+	}
+}
+
+/* Firmware that answers, does not, or lies */
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, firmware, 120)
+{
+	static const struct {
+		const char *acpi_path;
+		bool function;
+		int ret;
+		u16 tag;
+		int required;
+	} cases[] = {
+		{ "\\_SB.PSM0", true, 1, 0x41, 1 },
+		{ "\\_SB.PSM1", true, 1, 0x61, 1 },
+		{ "\\_SB.PSM2", false, -EOPNOTSUPP, 0, -EOPNOTSUPP },
+		{ "\\_SB.PSM3", true, -EIO, 0, -EIO },
+		{ "\\_SB.PSM4", true, -EIO, 0, -EIO },
+		{ "\\_SB.PSM5", true, 1, 0x41, 1 },
+		/* Its tags have 16 bits, and no 8-bit request carries one. */
+		{ "\\_SB.PSM6", true, 1, 0, -ENOENT },
+		{ NULL, false, -EOPNOTSUPP, 0, -EOPNOTSUPP },
+	};
+	char ep[32], bridge[8];
+	u16 tags[MAX_ENTRIES];
+	struct tph_device d;
+	u32 cpu = 0;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf_assert(bridge, sizeof(bridge), "hb%d", i);
+		snprintf_assert(ep, sizeof(ep), "%s/rp0/ep0", bridge);
+		pci_sim_add(self->sim, ep, "tph_loc=1 tph_st_size=3");
+		if (cases[i].acpi_path)
+			pci_sim_set(self->sim, bridge, "acpi_path",
+				    cases[i].acpi_path);
+	}
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		bool cpus = cases[i].function && variant->level >= 1;
+
+		TH_LOG("Host bridge %s", cases[i].acpi_path ?: "without _DSM");
+		snprintf_assert(ep, sizeof(ep), "hb%d/rp0/ep0", i);
+		shape_open(&d, self->sim, ep, variant->level);
+		ASSERT_EQ(cpus ? VFIO_DEVICE_TPH_CAP_CPU : 0,
+			  vfio_pci_tph_flags(d.device));
+
+		vfio_pci_tph_opt_in(d.device);
+		if (has_table(&d)) {
+			ASSERT_EQ(1, try_st(&d, SRC_NONE, 0, 1, NULL));
+			ASSERT_EQ(cases[i].ret,
+				  try_st(&d, SRC_CPU_V, 0, 1, &cpu));
+			fill_tags(tags, 0, MAX_ENTRIES, 0);
+			tags[0] = cases[i].tag;
+			check_table(&d, tags);
+
+			ASSERT_EQ(cases[i].required,
+				  try_st(&d, SRC_CPU_V | REQUIRE_ST, 0, 1,
+					 &cpu));
+			check_table(&d, tags);
+		}
+		shape_close(&d);
+	}
+}
+
+/* Without a completer at the Root Port no hint may be sent. */
+TEST_F(vfio_pci_tph_shapes, root_port)
+{
+	static const bool completer[] = { false, true, false, true };
+	char port[16], field[8];
+	struct tph_device d;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(completer); i++) {
+		add_endpoint(self->sim, i, "tph_ext=1");
+		snprintf_assert(port, sizeof(port), "hb0/rp%d", i);
+		snprintf_assert(field, sizeof(field), "%d", i);
+		pci_sim_set(self->sim, port, "tph_completer", field);
+	}
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < ARRAY_SIZE(completer); i++) {
+		shape_open(&d, self->sim, ep_name(i), variant->level);
+		if (completer[i]) {
+			tph_start(&d);
+			check_started(&d);
+		} else {
+			check_refused(&d);
+			check_inert(&d);
+		}
+		shape_close(&d);
+	}
+}
+
+/* An endpoint in the root complex has no port, and no host bridge to ask. */
+TEST_F(vfio_pci_tph_shapes, root_complex_endpoint)
+{
+	struct tph_device d;
+	u32 cpu = 0;
+
+	pci_sim_add(self->sim, "hb0/rciep0", "tph_loc=1 tph_st_size=3");
+	pci_sim_set_live(self->sim, true);
+	shape_open(&d, self->sim, "hb0/rciep0", variant->level);
+
+	ASSERT_EQ(0, vfio_pci_tph_flags(d.device));
+	vfio_pci_tph_opt_in(d.device);
+	ASSERT_EQ(shown_cap(d.cap, variant->level), user_read(&d, PCI_TPH_CAP));
+
+	ASSERT_EQ(-EOPNOTSUPP, try_st(&d, SRC_CPU_V, 0, 1, &cpu));
+	if (has_table(&d))
+		vfio_pci_tph_st(d.device, SRC_NONE, 0, 4, NULL);
+
+	set_ctrl(&d, CTRL_NS);
+	check_hint(&d, 0, 2, 0);
+	shape_close(&d);
+}
+
+/* --- The parameter itself --- */
+
+/* Levels that do not exist are refused, and the level stays what it is. */
+TEST(level_parameter)
+{
+	static const char * const bad[] = { "2", "3", "4", "-1", "x" };
+	const char *reason;
+	struct stat st;
+	int i;
+
+	if (pci_sim_available())
+		pci_sim_remove(SIM_NAME);
+
+	reason = level_set(0);
+	if (reason)
+		SKIP(return, "%s", reason);
+
+	ASSERT_EQ(0, stat(PARAM_PATH, &st));
+	ASSERT_EQ(0444, st.st_mode & 07777);
+
+	ASSERT_EQ(0, vfio_pci_unload());
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_NE(0, vfio_pci_load(bad[i]))
+			TH_LOG("tph=%s", bad[i]);
+	}
+
+	vfio_pci_unload();
+	ASSERT_EQ(0, vfio_pci_load("1"));
+	ASSERT_EQ(1, level_get());
+}
+
+int main(int argc, char *argv[])
+{
+	int ret;
+
+	device_bdf = vfio_selftests_find_bdf(&argc, argv);
+
+	ret = test_harness_run(argc, argv);
+	if (!device_bdf && pci_sim_available())
+		pci_sim_remove(SIM_NAME);
+
+	return ret;
+}
