@@ -916,6 +916,11 @@ static void tph_clear_changed(struct kunit *test)
 	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
 	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
 
+	/* No answer is not another answer */
+	put_unaligned_le32(~0, &ctx->cfg[TPH_POS + PCI_TPH_CAP]);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EIO);
+	KUNIT_EXPECT_EQ(test, pcie_tph_st_modes(ctx->pdev), ALL_MODES);
+
 	put_unaligned_le32(ALL_MODES | IN_CAP | ENTRIES(64),
 			   &ctx->cfg[TPH_POS + PCI_TPH_CAP]);
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EOPNOTSUPP);

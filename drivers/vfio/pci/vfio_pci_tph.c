@@ -192,53 +192,6 @@ static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 ctrl)
 	return ret;
 }
 
-/**
- * vfio_pci_tph_write_ctrl - The user writes the TPH Requester Control register
- * @vdev: device
- * @byte: first byte of the register that is written, 0..3
- * @count: bytes
- * @val: what is written to them
- *
- * Each field is judged by itself: ST Mode Select takes the modes that the
- * capability register shows, TPH Requester Enable takes "off" and "TPH
- * requests".  A field that is given another value, or not written at all,
- * keeps the one that it has.
- *
- * Context: May sleep.  Takes memory_lock.
- * Return: @count, or -EIO if the hardware did not take it, which leaves TPH
- * off.
- */
-int vfio_pci_tph_write_ctrl(struct vfio_pci_core_device *vdev,
-			    unsigned int byte, int count, u32 val)
-{
-	u32 mask = GENMASK((byte + count) * BITS_PER_BYTE - 1,
-			   byte * BITS_PER_BYTE);
-	u32 cap, old, new;
-	u8 mode, req;
-	int ret;
-
-	guard(rwsem_write)(&vdev->memory_lock);
-
-	cap = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CAP));
-	old = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL));
-	val = (old & ~mask) | ((val << (byte * BITS_PER_BYTE)) & mask);
-
-	new = old;
-	mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, val);
-	if (cap & BIT(mode) & vfio_pci_tph_modes[vfio_pci_tph_level])
-		FIELD_MODIFY(PCI_TPH_CTRL_MODE_SEL_MASK, &new, mode);
-
-	req = FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, val);
-	if (req == PCI_TPH_REQ_DISABLE || req == PCI_TPH_REQ_TPH_ONLY)
-		FIELD_MODIFY(PCI_TPH_CTRL_REQ_EN_MASK, &new, req);
-
-	if (new == old)
-		return count;
-
-	ret = vfio_pci_tph_set_ctrl(vdev, new);
-	return ret == -EIO ? ret : count;
-}
-
 /*
  * Write tags to the ST table, with TPH paused or off.  An entry in the MSI-X
  * table that has no vector counts as done: it gets its tag when the vector is
@@ -270,6 +223,91 @@ static int vfio_pci_tph_write_entries(struct vfio_pci_core_device *vdev,
 	return done;
 }
 
+/**
+ * vfio_pci_tph_d0 - If in D0, catch up with what the user set while out of it
+ * @vdev: device
+ *
+ * Not only vfio brings a device to D0, a reset by sysfs and system resume do too,
+ * so whoever is about to change the state calls this first.
+ *
+ * Context: May sleep.  memory_lock is held for writing if the user has opted
+ * in.
+ */
+void vfio_pci_tph_d0(struct vfio_pci_core_device *vdev)
+{
+	struct vfio_pci_tph *tph = vdev->tph;
+	struct pci_dev *pdev = vdev->pdev;
+	u32 ctrl;
+	u16 cmd;
+	u8 mode;
+
+	if (!tph || !tph->stale || pdev->current_state != PCI_D0)
+		return;
+
+	ctrl = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL));
+	mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl);
+
+	cmd = vfio_pci_tph_hw_begin(vdev);
+	if (!pcie_tph_set_ctrl(pdev, mode, PCI_TPH_REQ_DISABLE) &&
+	    vfio_pci_tph_write_entries(vdev, 0, tph->nr_entries,
+				       tph->st) == tph->nr_entries)
+		pcie_tph_set_ctrl(pdev, mode,
+				  FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl));
+	vfio_pci_tph_hw_end(vdev, cmd);
+
+	tph->stale = false;
+	vfio_pci_tph_show_ctrl(vdev);
+}
+
+/**
+ * vfio_pci_tph_write_ctrl - The user writes the TPH Requester Control register
+ * @vdev: device
+ * @byte: first byte of the register that is written, 0..3
+ * @count: bytes
+ * @val: what is written to them
+ *
+ * Each field is judged by itself: ST Mode Select takes the modes that the
+ * capability register shows, TPH Requester Enable takes "off" and "TPH
+ * requests".  A field that is given another value, or not written at all,
+ * keeps the one that it has.
+ *
+ * Context: May sleep.  Takes memory_lock.
+ * Return: @count, or -EIO if the hardware did not take it, which leaves TPH
+ * off.
+ */
+int vfio_pci_tph_write_ctrl(struct vfio_pci_core_device *vdev,
+			    unsigned int byte, int count, u32 val)
+{
+	u32 mask = GENMASK((byte + count) * BITS_PER_BYTE - 1,
+			   byte * BITS_PER_BYTE);
+	u32 cap, old, new;
+	u8 mode, req;
+	int ret;
+
+	guard(rwsem_write)(&vdev->memory_lock);
+
+	vfio_pci_tph_d0(vdev);
+
+	cap = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CAP));
+	old = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL));
+	val = (old & ~mask) | ((val << (byte * BITS_PER_BYTE)) & mask);
+
+	new = old;
+	mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, val);
+	if (cap & BIT(mode) & vfio_pci_tph_modes[vfio_pci_tph_level])
+		FIELD_MODIFY(PCI_TPH_CTRL_MODE_SEL_MASK, &new, mode);
+
+	req = FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, val);
+	if (req == PCI_TPH_REQ_DISABLE || req == PCI_TPH_REQ_TPH_ONLY)
+		FIELD_MODIFY(PCI_TPH_CTRL_REQ_EN_MASK, &new, req);
+
+	if (new == old)
+		return count;
+
+	ret = vfio_pci_tph_set_ctrl(vdev, new);
+	return ret == -EIO ? ret : count;
+}
+
 /* Program a batch, in one quiescent window.  Return: as write(2) */
 static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev,
 				unsigned int start, unsigned int count,
@@ -282,6 +320,8 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev,
 
 	if (pci_channel_offline(pdev))
 		return -EIO;
+
+	vfio_pci_tph_d0(vdev);
 
 	if (pdev->current_state != PCI_D0) {
 		memcpy(&tph->st[start], tags, count * sizeof(*tags));
@@ -302,39 +342,6 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev,
 
 	vfio_pci_tph_show_ctrl(vdev);
 	return ret;
-}
-
-/**
- * vfio_pci_tph_d0 - Catch up with what the user set while out of D0
- * @vdev: device, in D0 again
- *
- * Context: May sleep.  memory_lock is held for writing if the user has opted
- * in.
- */
-void vfio_pci_tph_d0(struct vfio_pci_core_device *vdev)
-{
-	struct vfio_pci_tph *tph = vdev->tph;
-	struct pci_dev *pdev = vdev->pdev;
-	u32 ctrl;
-	u16 cmd;
-	u8 mode;
-
-	if (!tph || !tph->stale)
-		return;
-
-	ctrl = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL));
-	mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl);
-
-	cmd = vfio_pci_tph_hw_begin(vdev);
-	if (!pcie_tph_set_ctrl(pdev, mode, PCI_TPH_REQ_DISABLE) &&
-	    vfio_pci_tph_write_entries(vdev, 0, tph->nr_entries,
-				       tph->st) == tph->nr_entries)
-		pcie_tph_set_ctrl(pdev, mode,
-				  FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl));
-	vfio_pci_tph_hw_end(vdev, cmd);
-
-	tph->stale = false;
-	vfio_pci_tph_show_ctrl(vdev);
 }
 
 /**
@@ -366,7 +373,7 @@ int vfio_pci_tph_msix_begin(struct vfio_pci_core_device *vdev)
  * @count: number of vectors
  *
  * Give the new ones the Steering Tags that are kept for them, and let TPH go
- * on.  If it does not it is off, and the user sees that.
+ * on.  If one of this fails TPH is off, and the user sees that.
  *
  * Context: As vfio_pci_tph_msix_begin(), after it has returned 0.
  */
@@ -374,23 +381,29 @@ void vfio_pci_tph_msix_end(struct vfio_pci_core_device *vdev,
 			   unsigned int start, unsigned int count)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
+	struct pci_dev *pdev = vdev->pdev;
 
 	lockdep_assert_held_write(&vdev->memory_lock);
 
 	if (!tph || !tph->in_msix)
 		return;
 
-	if (vdev->pdev->current_state != PCI_D0) {
+	if (pdev->current_state != PCI_D0) {
 		tph->stale = true;
 		return;
 	}
 
-	if (start < tph->nr_entries) {
-		count = min(count, tph->nr_entries - start);
-		vfio_pci_tph_write_entries(vdev, start, count, &tph->st[start]);
-	}
-	pcie_tph_resume(vdev->pdev);
-	vfio_pci_tph_show_ctrl(vdev);
+	start = min(start, tph->nr_entries);
+	count = min(count, tph->nr_entries - start);
+	if (vfio_pci_tph_write_entries(vdev, start, count,
+				       &tph->st[start]) != count)
+		pcie_tph_set_ctrl(pdev, pcie_tph_mode(pdev),
+				  PCI_TPH_REQ_DISABLE);
+	pcie_tph_resume(pdev);
+
+	/* What waits for D0 is still to come */
+	if (!tph->stale)
+		vfio_pci_tph_show_ctrl(vdev);
 }
 
 /* The state after a reset.  The opt-in stays. */
@@ -416,6 +429,13 @@ void vfio_pci_tph_off(struct vfio_pci_core_device *vdev)
 
 	if (!vdev->tph)
 		return;
+
+	/* No access to the MSI-X table then: the zeros follow at D0 */
+	if (vdev->pdev->current_state != PCI_D0) {
+		vfio_pci_tph_forget(vdev);
+		vdev->tph->stale = true;
+		return;
+	}
 
 	cmd = vfio_pci_tph_hw_begin(vdev);
 	pcie_tph_clear(vdev->pdev);
@@ -507,8 +527,7 @@ static int vfio_pci_tph_opt_in(struct vfio_pci_core_device *vdev)
 	struct vfio_pci_tph *tph __free(kfree) =
 		kzalloc_flex(*tph, st, nr_entries, GFP_KERNEL_ACCOUNT);
 	struct pci_dev *pdev = vdev->pdev;
-	size_t st_bytes = 0;
-	u8 *cap;
+	u16 i;
 
 	if (!tph)
 		return -ENOMEM;
@@ -523,15 +542,13 @@ static int vfio_pci_tph_opt_in(struct vfio_pci_core_device *vdev)
 	if (vdev->tph)
 		return 0;
 
-	/* Tags are not for the user to see */
-	if (pcie_tph_get_st_table_loc(pdev) == PCI_TPH_LOC_CAP)
-		st_bytes = round_up(pcie_tph_get_st_table_size(pdev) *
-				    sizeof(u16), 4);
+	/* Nothing of the device's but the header; tags are not for the user */
+	for (i = tph->pos + PCI_TPH_CAP; i < pdev->cfg_size &&
+	     vdev->pci_config_map[i] == PCI_EXT_CAP_ID_TPH; i++)
+		vdev->vconfig[i] = 0;
 
-	cap = vdev->vconfig + tph->pos;
-	memset(cap + PCI_TPH_CTRL, 0,
-	       PCI_TPH_BASE_SIZEOF - PCI_TPH_CTRL + st_bytes);
-	*(__le32 *)(cap + PCI_TPH_CAP) = cpu_to_le32(vfio_pci_tph_cap(vdev));
+	*(__le32 *)(vdev->vconfig + tph->pos + PCI_TPH_CAP) =
+		cpu_to_le32(vfio_pci_tph_cap(vdev));
 
 	/* Pairs with vfio_pci_tph_virtualized() */
 	smp_store_release(&vdev->tph, no_free_ptr(tph));
