@@ -74,7 +74,7 @@ static void pci_sim_send_msi(struct vfio_pci_device *device)
 	VFIO_ASSERT_EQ(pci_sim_engine_run(device, &desc), 0);
 }
 
-const struct vfio_pci_driver_ops pci_sim_ops = {
+struct vfio_pci_driver_ops pci_sim_ops = {
 	.name = "pci_sim",
 	.probe = pci_sim_probe,
 	.init = pci_sim_init_device,

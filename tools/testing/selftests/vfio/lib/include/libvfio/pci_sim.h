@@ -121,4 +121,7 @@ int pci_sim_engine_wait(struct vfio_pci_device *device);
 int pci_sim_engine_run(struct vfio_pci_device *device,
 		       const struct pci_sim_desc *desc);
 
+/* The driver of the endpoint, which copies memory with the engine */
+extern struct vfio_pci_driver_ops pci_sim_ops;
+
 #endif /* SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_PCI_SIM_H */
