@@ -20,7 +20,8 @@
 #include "../msi/msi.h"
 
 #define TPH_POS		0x140
-#define MSIX_POS	0x70
+#define EXP_POS		0x40
+#define MSIX_POS	0x90
 #define CTRL		(TPH_POS + PCI_TPH_CTRL)
 #define ST(i)		(TPH_POS + PCI_TPH_BASE_SIZEOF + 2 * (i))
 
@@ -40,6 +41,23 @@
 
 #define TABLE_SIZE	8
 
+/* From the Root Port down; without a switch there is the first one alone */
+enum {
+	ROOT_PORT,
+	UPSTREAM,
+	DOWNSTREAM,
+	NR_PORTS,
+	ENDPOINT = NR_PORTS,
+	NR_COMPONENTS
+};
+
+struct tph_port {
+	struct pci_dev	dev;
+	struct pci_bus	bus;	/* below it */
+	u8		cfg[PCI_CFG_SPACE_SIZE];
+	bool		fails;
+};
+
 struct tph_access {
 	bool	write;
 	int	where;
@@ -49,10 +67,9 @@ struct tph_access {
 
 struct tph_ctx {
 	struct pci_bus		root_bus;
-	struct pci_bus		bus;
-	struct pci_dev		*port;
+	struct pci_bus		other_root_bus;
+	struct tph_port		port[NR_PORTS];
 	struct pci_dev		*pdev;
-	u8			port_cfg[PCI_CFG_SPACE_SIZE];
 	u8			cfg[PCI_CFG_SPACE_EXP_SIZE];
 
 	/* Accesses to the endpoint */
@@ -64,7 +81,6 @@ struct tph_ctx {
 	bool			fail_write;
 	unsigned int		fail_skip;
 	unsigned int		fail_count;
-	bool			port_fails;
 
 	/* MSI-X Table */
 	u32			*table;
@@ -103,19 +119,32 @@ static void tph_log(struct tph_ctx *ctx, bool write, int where, int size,
 	ctx->nr++;
 }
 
+static struct tph_port *tph_port_on(struct pci_bus *bus)
+{
+	struct tph_ctx *ctx = bus->sysdata;
+	int i;
+
+	for (i = 0; i < NR_PORTS; i++)
+		if (ctx->port[i].dev.bus == bus)
+			return &ctx->port[i];
+
+	return NULL;
+}
+
 static int tph_fake_read(struct pci_bus *bus, unsigned int devfn, int where,
 			 int size, u32 *val)
 {
+	struct tph_port *port = tph_port_on(bus);
 	struct tph_ctx *ctx = bus->sysdata;
 	u32 reg = 0;
 
-	if (bus == &ctx->root_bus) {
-		if (ctx->port_fails) {
+	if (port) {
+		if (port->fails) {
 			/* As a port that does not respond, but without error */
 			*val = GENMASK(size * 8 - 1, 0);
 			return PCIBIOS_SUCCESSFUL;
 		}
-		memcpy(&reg, &ctx->port_cfg[where], size);
+		memcpy(&reg, &port->cfg[where], size);
 		*val = le32_to_cpu((__force __le32)reg);
 		return PCIBIOS_SUCCESSFUL;
 	}
@@ -136,7 +165,7 @@ static int tph_fake_write(struct pci_bus *bus, unsigned int devfn, int where,
 	struct tph_ctx *ctx = bus->sysdata;
 	u32 reg = (__force u32)cpu_to_le32(val);
 
-	if (bus == &ctx->root_bus)
+	if (tph_port_on(bus))
 		return PCIBIOS_SET_FAILED;
 
 	if (tph_access_fails(ctx, true, where))
@@ -163,10 +192,47 @@ static u16 cfg_st(struct tph_ctx *ctx, unsigned int index)
 	return get_unaligned_le16(&ctx->cfg[ST(index)]);
 }
 
+static u8 *exp_reg(struct tph_ctx *ctx, int component, int reg)
+{
+	u8 *cfg = component == ENDPOINT ? ctx->cfg : ctx->port[component].cfg;
+
+	return &cfg[EXP_POS + reg];
+}
+
 static void set_completer(struct tph_ctx *ctx, u8 type)
 {
-	put_unaligned_le32(FIELD_PREP(PCI_EXP_DEVCAP2_TPH_COMP_MASK, type),
-			   &ctx->port_cfg[ctx->port->pcie_cap + PCI_EXP_DEVCAP2]);
+	u8 *devcap2 = exp_reg(ctx, ROOT_PORT, PCI_EXP_DEVCAP2);
+
+	put_unaligned_le32((get_unaligned_le32(devcap2) &
+			    ~PCI_EXP_DEVCAP2_TPH_COMP_MASK) |
+			   FIELD_PREP(PCI_EXP_DEVCAP2_TPH_COMP_MASK, type),
+			   devcap2);
+}
+
+/* End-End TLP Prefixes, at most 4 */
+static void set_prefixes(struct tph_ctx *ctx, int component, unsigned int nr)
+{
+	u8 *devcap2 = exp_reg(ctx, component, PCI_EXP_DEVCAP2);
+
+	put_unaligned_le32((get_unaligned_le32(devcap2) &
+			    ~(PCI_EXP_DEVCAP2_EE_PREFIX |
+			      PCI_EXP_DEVCAP2_EE_PREFIX_MAX)) |
+			   (nr ? PCI_EXP_DEVCAP2_EE_PREFIX : 0) |
+			   FIELD_PREP(PCI_EXP_DEVCAP2_EE_PREFIX_MAX, nr & 3),
+			   devcap2);
+}
+
+static void set_blocking(struct tph_ctx *ctx, int component, bool blocking)
+{
+	put_unaligned_le16(blocking ? PCI_EXP_DEVCTL2_EE_PREFIX_BLOCK : 0,
+			   exp_reg(ctx, component, PCI_EXP_DEVCTL2));
+}
+
+static void put_switch(struct tph_ctx *ctx)
+{
+	ctx->port[UPSTREAM].dev.bus = &ctx->port[ROOT_PORT].bus;
+	ctx->port[DOWNSTREAM].dev.bus = &ctx->port[UPSTREAM].bus;
+	ctx->pdev->bus = &ctx->port[DOWNSTREAM].bus;
 }
 
 static void clear_log(struct tph_ctx *ctx)
@@ -356,23 +422,156 @@ static void tph_type_rciep(struct kunit *test)
 {
 	struct tph_ctx *ctx = test->priv;
 
-	set_completer(ctx, 0);
-	probe(ctx, ALL_MODES | EXT);
+	/* No port above it, and not to be taken for the Root Port's bus */
 	ctx->pdev->pcie_flags_reg = 2 | PCI_EXP_TYPE_RC_END << 4;
+	ctx->pdev->bus = &ctx->other_root_bus;
+	set_prefixes(ctx, ENDPOINT, 0);
+	probe(ctx, ALL_MODES | EXT);
 
 	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), EXT_TPH);
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(ctx->pdev, NULL), EXT_TPH);
 }
 
 static void tph_type_no_response(struct kunit *test)
 {
 	struct tph_ctx *ctx = test->priv;
 
+	ctx->port[ROOT_PORT].fails = true;
 	probe(ctx, ALL_MODES | EXT);
-	ctx->port_fails = true;
 
 	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
 	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), -EINVAL);
 	expect_state(test, MODE_NS, OFF);
+}
+
+/* The way to the Root Port, with a switch on it */
+
+#define LINK(port)	BIT(port)	/* the link below a port */
+
+struct tph_path_param {
+	const char	*desc;
+	u8		completer;
+	s8		prefixes[NR_COMPONENTS];	/* -1: none, 0: as many as can be */
+	u8		flit;				/* links */
+	bool		pasid;
+	u8		max;
+	u8		limit;
+};
+
+static const struct tph_path_param tph_path_params[] = {
+	{ "all", 3, {}, .max = EXT_TPH },
+	{ "no completer", 0, {}, .max = OFF, .limit = ROOT_PORT },
+	{ "TPH completer", 1, {}, .max = TPH, .limit = ROOT_PORT },
+	{ "Root Port without prefix", 3, { [ROOT_PORT] = -1 },
+	  .max = TPH, .limit = ROOT_PORT },
+	{ "Upstream Port without prefix", 3, { [UPSTREAM] = -1 },
+	  .max = TPH, .limit = UPSTREAM },
+	{ "Downstream Port without prefix", 3, { [DOWNSTREAM] = -1 },
+	  .max = TPH, .limit = DOWNSTREAM },
+	{ "endpoint without prefix", 3, { [ENDPOINT] = -1 },
+	  .max = TPH, .limit = ENDPOINT },
+	{ "one prefix", 3, { 1, 1, 1, 1 }, .max = EXT_TPH },
+	{ "one prefix, and PASID", 3, { [UPSTREAM] = 1 }, .pasid = true,
+	  .max = TPH, .limit = UPSTREAM },
+	{ "two prefixes, and PASID", 3, { 2, 2, 2, 2 }, .pasid = true,
+	  .max = EXT_TPH },
+	{ "four prefixes, and PASID", 3, {}, .pasid = true, .max = EXT_TPH },
+	{ "Flit Mode without prefixes", 3, { -1, -1, -1, -1 },
+	  .flit = LINK(ROOT_PORT) | LINK(DOWNSTREAM), .max = EXT_TPH },
+	{ "Flit Mode below the switch", 3, { [ENDPOINT] = -1, [DOWNSTREAM] = -1 },
+	  .flit = LINK(DOWNSTREAM), .max = EXT_TPH },
+	{ "Flit Mode above the switch", 3, { [ROOT_PORT] = -1, [UPSTREAM] = 1 },
+	  .flit = LINK(ROOT_PORT), .max = EXT_TPH },
+	{ "Flit Mode of another link", 3, { [ENDPOINT] = -1 },
+	  .flit = LINK(ROOT_PORT), .max = TPH, .limit = ENDPOINT },
+};
+
+KUNIT_ARRAY_PARAM_DESC(tph_path, tph_path_params, desc);
+
+static struct pci_dev *component(struct tph_ctx *ctx, int i)
+{
+	return i == ENDPOINT ? ctx->pdev : &ctx->port[i].dev;
+}
+
+static void tph_path(struct kunit *test)
+{
+	const struct tph_path_param *p = test->param_value;
+	struct tph_ctx *ctx = test->priv;
+	struct pcie_tph_limit limit;
+	int i;
+
+	put_switch(ctx);
+	set_completer(ctx, p->completer);
+	for (i = 0; i < NR_COMPONENTS; i++)
+		if (p->prefixes[i])
+			set_prefixes(ctx, i, max(p->prefixes[i], 0));
+	for (i = 0; i < NR_PORTS; i++)
+		ctx->port[i].bus.flit_mode = !!(p->flit & LINK(i));
+#ifdef CONFIG_PCI_PASID
+	ctx->pdev->pasid_cap = p->pasid ? 0x300 : 0;
+#else
+	if (p->pasid)
+		kunit_skip(test, "needs CONFIG_PCI_PASID");
+#endif
+	probe(ctx, ALL_MODES | EXT);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), p->max);
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(ctx->pdev, NULL), p->max);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(ctx->pdev, &limit), p->max);
+	if (p->max == EXT_TPH) {
+		KUNIT_EXPECT_NULL(test, limit.pdev);
+		KUNIT_EXPECT_NULL(test, limit.reason);
+	} else {
+		KUNIT_EXPECT_PTR_EQ(test, limit.pdev, component(ctx, p->limit));
+		KUNIT_EXPECT_NOT_NULL(test, limit.reason);
+	}
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, EXT_TPH),
+			p->max == EXT_TPH ? 0 : -EOPNOTSUPP);
+}
+
+static void tph_path_blocked(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	struct pci_dev *pdev = ctx->pdev;
+	struct pcie_tph_limit limit;
+
+	put_switch(ctx);
+	set_completer(ctx, 3);
+	probe(ctx, ALL_MODES | EXT);
+
+	/* What blocks the way down is not on the way up */
+	set_blocking(ctx, ROOT_PORT, true);
+	set_blocking(ctx, DOWNSTREAM, true);
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(pdev, &limit), EXT_TPH);
+
+	set_blocking(ctx, UPSTREAM, true);
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(pdev), EXT_TPH);
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(pdev, &limit), TPH);
+	KUNIT_EXPECT_PTR_EQ(test, limit.pdev, component(ctx, UPSTREAM));
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(pdev, MODE_DS, EXT_TPH),
+			-EOPNOTSUPP);
+	expect_state(test, MODE_NS, OFF);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(pdev, MODE_DS), 0);
+	expect_state(test, MODE_DS, TPH);
+
+	/* Prefixes do not matter to a link that needs none */
+	ctx->port[ROOT_PORT].bus.flit_mode = 1;
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(pdev, MODE_DS, EXT_TPH), 0);
+	expect_state(test, MODE_DS, EXT_TPH);
+	ctx->port[ROOT_PORT].bus.flit_mode = 0;
+
+	/* An enabled type is not taken back by a change of the mode */
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(pdev, MODE_NS, EXT_TPH), 0);
+	expect_state(test, MODE_NS, EXT_TPH);
+
+	ctx->port[UPSTREAM].fails = true;
+	set_blocking(ctx, UPSTREAM, false);
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(pdev, &limit), TPH);
+	ctx->port[UPSTREAM].fails = false;
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(pdev, &limit), EXT_TPH);
 }
 
 /* Requester Enable behind an ST write is the type, not the mode */
@@ -419,12 +618,7 @@ static void tph_enable_fails(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), -EIO);
 	expect_state(test, MODE_NS, OFF);
 
-	set_completer(ctx, 0);
-	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), -EINVAL);
-	expect_state(test, MODE_NS, OFF);
-
 	/* None of that is in the way later */
-	set_completer(ctx, 1);
 	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_IV), 0);
 	expect_state(test, MODE_IV, TPH);
 	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), -EBUSY);
@@ -504,7 +698,16 @@ static void tph_set_ctrl_invalid(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, 4), -EINVAL);
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, EXT_TPH),
 			-EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, OFF), 0);
+	expect_state(test, MODE_DS, OFF);
+}
+
+static void tph_set_ctrl_no_completer(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
 	set_completer(ctx, 0);
+	probe(ctx, NS | PCI_TPH_CAP_ST_DS);
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH),
 			-EOPNOTSUPP);
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, OFF), 0);
@@ -1254,39 +1457,56 @@ static void tph_msix_clear(struct kunit *test)
 	}
 }
 
+static void tph_init_bus(struct tph_ctx *ctx, struct pci_bus *bus,
+			 struct pci_bus *parent, struct pci_dev *self)
+{
+	bus->ops = &tph_fake_ops;
+	bus->sysdata = ctx;
+	bus->parent = parent;
+	bus->self = self;
+}
+
 static int tph_test_init(struct kunit *test)
 {
+	static const char * const names[] = {
+		"tph-kunit-root-port", "tph-kunit-up", "tph-kunit-down",
+	};
+	static const u8 types[] = {
+		PCI_EXP_TYPE_ROOT_PORT, PCI_EXP_TYPE_UPSTREAM,
+		PCI_EXP_TYPE_DOWNSTREAM,
+	};
 	struct tph_ctx *ctx;
+	int i;
 
 	ctx = kunit_kzalloc(test, sizeof(*ctx), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, ctx);
-	ctx->port = kunit_kzalloc(test, sizeof(*ctx->port), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, ctx->port);
 	ctx->pdev = kunit_kzalloc(test, sizeof(*ctx->pdev), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, ctx->pdev);
 	test->priv = ctx;
 
-	ctx->root_bus.ops = &tph_fake_ops;
-	ctx->root_bus.sysdata = ctx;
-	ctx->bus.ops = &tph_fake_ops;
-	ctx->bus.sysdata = ctx;
-	ctx->bus.parent = &ctx->root_bus;
-	ctx->bus.self = ctx->port;
+	tph_init_bus(ctx, &ctx->root_bus, NULL, NULL);
+	tph_init_bus(ctx, &ctx->other_root_bus, NULL, NULL);
+	for (i = 0; i < NR_PORTS; i++) {
+		struct tph_port *port = &ctx->port[i];
 
-	ctx->port->bus = &ctx->root_bus;
-	ctx->port->dev.init_name = "tph-kunit-port";
-	ctx->port->error_state = pci_channel_io_normal;
-	ctx->port->pcie_cap = 0x40;
-	ctx->port->pcie_flags_reg = 2 | PCI_EXP_TYPE_ROOT_PORT << 4;
+		tph_init_bus(ctx, &port->bus, &ctx->root_bus, &port->dev);
+		port->dev.dev.init_name = names[i];
+		port->dev.error_state = pci_channel_io_normal;
+		port->dev.pcie_cap = EXP_POS;
+		port->dev.pcie_flags_reg = 2 | types[i] << 4;
+		set_prefixes(ctx, i, 4);
+	}
+	ctx->port[ROOT_PORT].dev.bus = &ctx->root_bus;
 	set_completer(ctx, PCI_EXP_DEVCAP2_TPH_COMP_TPH_ONLY);
 
-	ctx->pdev->bus = &ctx->bus;
+	ctx->pdev->bus = &ctx->port[ROOT_PORT].bus;
+	set_prefixes(ctx, ENDPOINT, 4);
 	ctx->pdev->dev.init_name = "tph-kunit";
 	ctx->pdev->dev.release = tph_dev_release;
 	ctx->pdev->error_state = pci_channel_io_normal;
 	ctx->pdev->current_state = PCI_D0;
 	ctx->pdev->cfg_size = PCI_CFG_SPACE_EXP_SIZE;
-	ctx->pdev->pcie_cap = 0x40;
+	ctx->pdev->pcie_cap = EXP_POS;
 	ctx->pdev->pcie_flags_reg = 2 | PCI_EXP_TYPE_ENDPOINT << 4;
 
 	return 0;
@@ -1315,12 +1535,15 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE_PARAM(tph_type, tph_type_gen_params),
 	KUNIT_CASE(tph_type_rciep),
 	KUNIT_CASE(tph_type_no_response),
+	KUNIT_CASE_PARAM(tph_path, tph_path_gen_params),
+	KUNIT_CASE(tph_path_blocked),
 	KUNIT_CASE(tph_type_after_st_write),
 	KUNIT_CASE(tph_ext_type_after_st_write),
 	KUNIT_CASE(tph_enable_fails),
 	KUNIT_CASE(tph_enable_bad_mode),
 	KUNIT_CASE(tph_set_ctrl_steps),
 	KUNIT_CASE(tph_set_ctrl_invalid),
+	KUNIT_CASE(tph_set_ctrl_no_completer),
 	KUNIT_CASE(tph_set_ctrl_fails),
 	KUNIT_CASE(tph_firmware_left_on),
 	KUNIT_CASE(tph_index_out_of_range),

@@ -26,8 +26,10 @@
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
 #include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/string_choices.h>
 #include <linux/uaccess.h>
 
 #include "vfio_pci_priv.h"
@@ -35,23 +37,30 @@
 enum vfio_pci_tph_level {
 	VFIO_PCI_TPH_NO_ST,
 	VFIO_PCI_TPH_IV,
+	VFIO_PCI_TPH_DS,
+	VFIO_PCI_TPH_LITERAL,
 };
 
-/* ST modes that a level grants, as bits of the capability register */
-static const u32 vfio_pci_tph_modes[] = {
+/* What a level grants, as bits of the capability register */
+static const u32 vfio_pci_tph_grants[] = {
 	[VFIO_PCI_TPH_NO_ST]	= PCI_TPH_CAP_ST_NS,
-	[VFIO_PCI_TPH_IV]	= PCI_TPH_CAP_ST_NS | PCI_TPH_CAP_ST_IV,
+	[VFIO_PCI_TPH_IV]	= PCI_TPH_CAP_ST_NS | PCI_TPH_CAP_ST_IV |
+				  PCI_TPH_CAP_EXT_TPH,
+	[VFIO_PCI_TPH_DS]	= PCI_TPH_CAP_ST_NS | PCI_TPH_CAP_ST_IV |
+				  PCI_TPH_CAP_ST_DS | PCI_TPH_CAP_EXT_TPH,
+	[VFIO_PCI_TPH_LITERAL]	= PCI_TPH_CAP_ST_NS | PCI_TPH_CAP_ST_IV |
+				  PCI_TPH_CAP_ST_DS | PCI_TPH_CAP_EXT_TPH,
 };
 
-/* ST modes that use an ST table */
-#define VFIO_PCI_TPH_TABLE_MODES	PCI_TPH_CAP_ST_IV
+/* ST modes that can use an ST table.  DS can also do without. */
+#define VFIO_PCI_TPH_TABLE_MODES	(PCI_TPH_CAP_ST_IV | PCI_TPH_CAP_ST_DS)
 
 static unsigned int vfio_pci_tph_level = VFIO_PCI_TPH_NO_ST;
 
 static int vfio_pci_tph_level_set(const char *val, const struct kernel_param *kp)
 {
 	return param_set_uint_minmax(val, kp, VFIO_PCI_TPH_NO_ST,
-				     ARRAY_SIZE(vfio_pci_tph_modes) - 1);
+				     ARRAY_SIZE(vfio_pci_tph_grants) - 1);
 }
 
 static const struct kernel_param_ops vfio_pci_tph_level_ops = {
@@ -65,7 +74,7 @@ static const struct kernel_param_ops vfio_pci_tph_level_ops = {
  */
 module_param_cb(tph, &vfio_pci_tph_level_ops, &vfio_pci_tph_level, 0444);
 __MODULE_PARM_TYPE(tph, "uint");
-MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users who opt in: 0 = processing hints without Steering Tags (default), 1 = and Interrupt Vector mode, with Steering Tags of CPUs. A Steering Tag tells the target of a DMA which cache to use, so the user can compete with others for that cache; with the Steering Tags in the MSI-X table, whose mmap stays allowed, the user can from 1 on also write values that were not checked.");
+MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users who opt in: 0 = processing hints without Steering Tags (default), 1 = and Interrupt Vector mode, with Steering Tags of CPUs, 2 = and Device Specific mode, in which a device may send any Steering Tag, 3 = and literal Steering Tags. A Steering Tag tells the target of a DMA which cache to use, so the user can compete with others for that cache; with the Steering Tags in the MSI-X table, whose mmap stays allowed, the user can from 1 on also write values that were not checked.");
 
 /**
  * struct vfio_pci_tph - TPH state of a device whose user has opted in
@@ -73,16 +82,24 @@ MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users
  * @stale: the user's view has changed while the hardware was out of D0
  * @in_msix: the ST table is in the MSI-X table
  * @nr_entries: entries of the ST table that the user can program, 0 without
- * @st: kept table: the tag that TPH_ST has put into each entry.  An entry in
- *	the MSI-X table gets it in hardware as soon as it has a vector.
+ * @st: kept table: the tag that TPH_ST has put into each entry.  Twice, since 8
+ *	and 16-bit tags never stand in for each other: an entry with a tag of
+ *	the one kind is 0 in the table of the other one.  The table of the kind
+ *	of requests that are enabled is what the hardware should have; an entry
+ *	in the MSI-X table gets it as soon as it has a vector.
  */
 struct vfio_pci_tph {
 	u16	pos;
 	bool	stale;
 	bool	in_msix;
 	u16	nr_entries;
-	u16	st[] __counted_by(nr_entries);
+	u16	st[];
 };
+
+static u16 *vfio_pci_tph_table(struct vfio_pci_tph *tph, bool ext)
+{
+	return tph->st + (ext ? tph->nr_entries : 0);
+}
 
 static bool vfio_pci_tph_supported(struct vfio_pci_core_device *vdev)
 {
@@ -95,16 +112,28 @@ static u32 vfio_pci_tph_cap(struct vfio_pci_core_device *vdev)
 	u16 size = pcie_tph_get_st_table_size(vdev->pdev);
 	u32 cap;
 
-	cap = pcie_tph_st_modes(vdev->pdev) &
-	      vfio_pci_tph_modes[vfio_pci_tph_level];
+	cap = pcie_tph_st_modes(vdev->pdev);
+	if (pcie_tph_max_req_type(vdev->pdev) == PCI_TPH_REQ_EXT_TPH)
+		cap |= PCI_TPH_CAP_EXT_TPH;
 	if (!size)
 		cap &= ~PCI_TPH_CAP_ST_IV;
+	cap &= vfio_pci_tph_grants[vfio_pci_tph_level];
 
-	if (cap & VFIO_PCI_TPH_TABLE_MODES)
+	if (size && cap & VFIO_PCI_TPH_TABLE_MODES)
 		cap |= pcie_tph_get_st_table_loc(vdev->pdev) |
 		       FIELD_PREP(PCI_TPH_CAP_ST_MASK, size - 1);
 
 	return cap;
+}
+
+/*
+ * Does the user learn tags?  It takes a device that can send them without their
+ * being programmed by the kernel, or the level that allows to program any.
+ */
+static bool vfio_pci_tph_resolves_st(struct vfio_pci_core_device *vdev)
+{
+	return vfio_pci_tph_level >= VFIO_PCI_TPH_LITERAL ||
+	       vfio_pci_tph_cap(vdev) & PCI_TPH_CAP_ST_DS;
 }
 
 /* Entries of the ST table that a user can program, 0 without TPH_ST */
@@ -116,6 +145,14 @@ static u16 vfio_pci_tph_table_size(struct vfio_pci_core_device *vdev)
 		return 0;
 
 	return FIELD_GET(PCI_TPH_CAP_ST_MASK, cap) + 1;
+}
+
+/* Are Steering Tags of CPUs of any use to the user? */
+static bool vfio_pci_tph_has_cpu(struct vfio_pci_core_device *vdev)
+{
+	return (vfio_pci_tph_table_size(vdev) ||
+		vfio_pci_tph_resolves_st(vdev)) &&
+	       pcie_tph_has_cpu_st(vdev->pdev);
 }
 
 /* A register of the capability as the user sees it */
@@ -136,16 +173,45 @@ bool vfio_pci_tph_virtualized(struct vfio_pci_core_device *vdev)
 	return smp_load_acquire(&vdev->tph);
 }
 
-/* Show the user what the PCI core has set */
-static void vfio_pci_tph_show_ctrl(struct vfio_pci_core_device *vdev)
+static bool vfio_pci_tph_is_ext(u32 ctrl)
 {
-	u32 ctrl;
+	return FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl) == PCI_TPH_REQ_EXT_TPH;
+}
 
-	ctrl = FIELD_PREP(PCI_TPH_CTRL_MODE_SEL_MASK,
+/*
+ * Let the user see @ctrl, and the tags that go with it in a table that is in the
+ * capability.  Only who may write any tag is told the host's.
+ */
+static void vfio_pci_tph_show(struct vfio_pci_core_device *vdev, u32 ctrl)
+{
+	struct vfio_pci_tph *tph = vdev->tph;
+	const u16 *table = vfio_pci_tph_table(tph, vfio_pci_tph_is_ext(ctrl));
+	__le16 *vtable;
+	u16 i;
+
+	*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL) = cpu_to_le32(ctrl);
+
+	if (tph->in_msix || vfio_pci_tph_level < VFIO_PCI_TPH_LITERAL)
+		return;
+
+	vtable = (__le16 *)vfio_pci_tph_vreg(vdev, PCI_TPH_BASE_SIZEOF);
+	for (i = 0; i < tph->nr_entries; i++)
+		vtable[i] = cpu_to_le16(table[i]);
+}
+
+/* Control register as the user sees it */
+static u32 vfio_pci_tph_vctrl(struct vfio_pci_core_device *vdev)
+{
+	return le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL));
+}
+
+/* Control register as the PCI core has set it */
+static u32 vfio_pci_tph_ctrl(struct vfio_pci_core_device *vdev)
+{
+	return FIELD_PREP(PCI_TPH_CTRL_MODE_SEL_MASK,
 			  pcie_tph_mode(vdev->pdev)) |
 	       FIELD_PREP(PCI_TPH_CTRL_REQ_EN_MASK,
 			  pcie_tph_enabled_req_type(vdev->pdev));
-	*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL) = cpu_to_le32(ctrl);
 }
 
 /* Keep resets out, and let the MSI-X table be reached if the tags are there */
@@ -168,34 +234,10 @@ static void vfio_pci_tph_hw_end(struct vfio_pci_core_device *vdev, u16 cmd)
 		pci_cfg_access_unlock(vdev->pdev);
 }
 
-static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 ctrl)
-{
-	struct pci_dev *pdev = vdev->pdev;
-	int ret;
-
-	if (pci_channel_offline(pdev))
-		return -EIO;
-
-	if (pdev->current_state != PCI_D0) {
-		*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL) = cpu_to_le32(ctrl);
-		vdev->tph->stale = true;
-		return 0;
-	}
-
-	pci_cfg_access_lock(pdev);
-	ret = pcie_tph_set_ctrl(pdev,
-				FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl),
-				FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl));
-	pci_cfg_access_unlock(pdev);
-
-	vfio_pci_tph_show_ctrl(vdev);
-	return ret;
-}
-
 /*
- * Write tags to the ST table, with TPH paused or off.  An entry in the MSI-X
- * table that has no vector counts as done: it gets its tag when the vector is
- * made.
+ * Write tags to the ST table, zeros if @tags is NULL, with TPH paused or off.  An
+ * entry in the MSI-X table that has no vector counts as done: it gets its tag
+ * when the vector is made.
  *
  * Return: as write(2), the number of entries done, or the errno of the first.
  */
@@ -208,7 +250,8 @@ static int vfio_pci_tph_write_entries(struct vfio_pci_core_device *vdev,
 
 	while (done < count) {
 		ret = pcie_tph_set_st_entries(vdev->pdev, start + done,
-					      count - done, tags + done);
+					      count - done,
+					      tags ? tags + done : NULL);
 		if (ret == -ENXIO)
 			ret = 1;
 		if (ret < 0)
@@ -221,6 +264,40 @@ static int vfio_pci_tph_write_entries(struct vfio_pci_core_device *vdev,
 	}
 
 	return done;
+}
+
+/*
+ * Bring the hardware to @ctrl, and its ST table to what is kept for it: disable,
+ * change, enable.
+ */
+static int vfio_pci_tph_apply(struct vfio_pci_core_device *vdev, u32 ctrl)
+{
+	u8 mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl);
+	u8 req_type = FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl);
+	struct vfio_pci_tph *tph = vdev->tph;
+	const u16 *table = vfio_pci_tph_table(tph, vfio_pci_tph_is_ext(ctrl));
+	struct pci_dev *pdev = vdev->pdev;
+	int ret;
+	u16 cmd;
+
+	cmd = vfio_pci_tph_hw_begin(vdev);
+	ret = pcie_tph_pause(pdev);
+	if (ret)
+		goto out;
+
+	ret = pcie_tph_set_ctrl(pdev, mode, req_type);
+	if (!ret && vfio_pci_tph_write_entries(vdev, 0, tph->nr_entries,
+					       table) != tph->nr_entries) {
+		pcie_tph_set_ctrl(pdev, mode, PCI_TPH_REQ_DISABLE);
+		ret = -EIO;
+	}
+
+	if (pcie_tph_resume(pdev))
+		ret = -EIO;
+out:
+	vfio_pci_tph_hw_end(vdev, cmd);
+	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
+	return ret;
 }
 
 /**
@@ -236,27 +313,80 @@ static int vfio_pci_tph_write_entries(struct vfio_pci_core_device *vdev,
 void vfio_pci_tph_d0(struct vfio_pci_core_device *vdev)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
-	struct pci_dev *pdev = vdev->pdev;
-	u32 ctrl;
-	u16 cmd;
-	u8 mode;
 
-	if (!tph || !tph->stale || pdev->current_state != PCI_D0)
+	if (!tph || !tph->stale || vdev->pdev->current_state != PCI_D0)
 		return;
 
-	ctrl = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL));
-	mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl);
-
-	cmd = vfio_pci_tph_hw_begin(vdev);
-	if (!pcie_tph_set_ctrl(pdev, mode, PCI_TPH_REQ_DISABLE) &&
-	    vfio_pci_tph_write_entries(vdev, 0, tph->nr_entries,
-				       tph->st) == tph->nr_entries)
-		pcie_tph_set_ctrl(pdev, mode,
-				  FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl));
-	vfio_pci_tph_hw_end(vdev, cmd);
-
 	tph->stale = false;
-	vfio_pci_tph_show_ctrl(vdev);
+	vfio_pci_tph_apply(vdev, vfio_pci_tph_vctrl(vdev));
+}
+
+/* May the user choose this for TPH Requester Enable? */
+static bool vfio_pci_tph_req_type_valid(struct vfio_pci_core_device *vdev,
+					u32 cap, u8 req_type)
+{
+	switch (req_type) {
+	case PCI_TPH_REQ_DISABLE:
+	case PCI_TPH_REQ_TPH_ONLY:
+		return true;
+	case PCI_TPH_REQ_EXT_TPH:
+		return cap & PCI_TPH_CAP_EXT_TPH &&
+		       pcie_tph_path(vdev->pdev, NULL) == req_type;
+	default:
+		return false;
+	}
+}
+
+/* The register after a write of @val, of which each field is judged by itself */
+static u32 vfio_pci_tph_accept(struct vfio_pci_core_device *vdev, u32 old,
+			       u32 val)
+{
+	u32 cap = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CAP));
+	u8 mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, val);
+	u8 req_type = FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, val);
+	u32 new = old;
+
+	if (cap & BIT(mode) & (PCI_TPH_CAP_ST_NS | PCI_TPH_CAP_ST_IV |
+			       PCI_TPH_CAP_ST_DS))
+		FIELD_MODIFY(PCI_TPH_CTRL_MODE_SEL_MASK, &new, mode);
+
+	if (vfio_pci_tph_req_type_valid(vdev, cap, req_type))
+		FIELD_MODIFY(PCI_TPH_CTRL_REQ_EN_MASK, &new, req_type);
+
+	return new;
+}
+
+static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 old,
+				 u32 new)
+{
+	struct pci_dev *pdev = vdev->pdev;
+	int ret;
+
+	if (pci_channel_offline(pdev))
+		return -EIO;
+
+	if (pdev->current_state != PCI_D0) {
+		vfio_pci_tph_show(vdev, new);
+		vdev->tph->stale = true;
+		return 0;
+	}
+
+	/*
+	 * Tags of the other kind come in, and before TPH is turned on it is not
+	 * certain that those that are kept are still there.
+	 */
+	if (vfio_pci_tph_is_ext(old) != vfio_pci_tph_is_ext(new) ||
+	    !(old & PCI_TPH_CTRL_REQ_EN_MASK))
+		return vfio_pci_tph_apply(vdev, new);
+
+	pci_cfg_access_lock(pdev);
+	ret = pcie_tph_set_ctrl(pdev,
+				FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, new),
+				FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, new));
+	pci_cfg_access_unlock(pdev);
+
+	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
+	return ret;
 }
 
 /**
@@ -267,9 +397,10 @@ void vfio_pci_tph_d0(struct vfio_pci_core_device *vdev)
  * @val: what is written to them
  *
  * Each field is judged by itself: ST Mode Select takes the modes that the
- * capability register shows, TPH Requester Enable takes "off" and "TPH
- * requests".  A field that is given another value, or not written at all,
- * keeps the one that it has.
+ * capability register shows, TPH Requester Enable takes "off", "TPH requests"
+ * and, where Extended TPH is shown and no switch on the path blocks TLP Prefixes,
+ * "TPH and Extended TPH requests".  A field that is given another value, or not
+ * written at all, keeps the one that it has.
  *
  * Context: May sleep.  Takes memory_lock.
  * Return: @count, or -EIO if the hardware did not take it, which leaves TPH
@@ -280,41 +411,47 @@ int vfio_pci_tph_write_ctrl(struct vfio_pci_core_device *vdev,
 {
 	u32 mask = GENMASK((byte + count) * BITS_PER_BYTE - 1,
 			   byte * BITS_PER_BYTE);
-	u32 cap, old, new;
-	u8 mode, req;
-	int ret;
+	u32 old, new;
 
 	guard(rwsem_write)(&vdev->memory_lock);
 
 	vfio_pci_tph_d0(vdev);
 
-	cap = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CAP));
-	old = le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL));
+	old = vfio_pci_tph_vctrl(vdev);
 	val = (old & ~mask) | ((val << (byte * BITS_PER_BYTE)) & mask);
-
-	new = old;
-	mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, val);
-	if (cap & BIT(mode) & vfio_pci_tph_modes[vfio_pci_tph_level])
-		FIELD_MODIFY(PCI_TPH_CTRL_MODE_SEL_MASK, &new, mode);
-
-	req = FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, val);
-	if (req == PCI_TPH_REQ_DISABLE || req == PCI_TPH_REQ_TPH_ONLY)
-		FIELD_MODIFY(PCI_TPH_CTRL_REQ_EN_MASK, &new, req);
-
+	new = vfio_pci_tph_accept(vdev, old, val);
 	if (new == old)
 		return count;
 
-	ret = vfio_pci_tph_set_ctrl(vdev, new);
-	return ret == -EIO ? ret : count;
+	return vfio_pci_tph_set_ctrl(vdev, old, new) == -EIO ? -EIO : count;
 }
 
-/* Program a batch, in one quiescent window.  Return: as write(2) */
-static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev,
+static void vfio_pci_tph_keep(struct vfio_pci_tph *tph, bool ext,
+			      unsigned int start, unsigned int count,
+			      const u16 *tags)
+{
+	u16 *st = vfio_pci_tph_table(tph, ext) + start;
+	size_t size = count * sizeof(*st);
+
+	memset(vfio_pci_tph_table(tph, !ext) + start, 0, size);
+	if (tags)
+		memcpy(st, tags, size);
+	else
+		memset(st, 0, size);
+}
+
+/*
+ * Program a batch, zeros if @tags is NULL, in one quiescent window.
+ *
+ * Return: as write(2)
+ */
+static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 				unsigned int start, unsigned int count,
 				const u16 *tags)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
 	struct pci_dev *pdev = vdev->pdev;
+	u32 ctrl;
 	int ret;
 	u16 cmd;
 
@@ -323,8 +460,10 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev,
 
 	vfio_pci_tph_d0(vdev);
 
+	ctrl = vfio_pci_tph_vctrl(vdev);
 	if (pdev->current_state != PCI_D0) {
-		memcpy(&tph->st[start], tags, count * sizeof(*tags));
+		vfio_pci_tph_keep(tph, ext, start, count, tags);
+		vfio_pci_tph_show(vdev, ctrl);
 		tph->stale = true;
 		return count;
 	}
@@ -332,15 +471,18 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev,
 	cmd = vfio_pci_tph_hw_begin(vdev);
 	ret = pcie_tph_pause(pdev);
 	if (!ret) {
-		ret = vfio_pci_tph_write_entries(vdev, start, count, tags);
+		/* Tags of the other kind wait until it is enabled */
+		ret = vfio_pci_tph_write_entries(vdev, start, count,
+						 ext == vfio_pci_tph_is_ext(ctrl) ?
+						 tags : NULL);
 		if (ret > 0)
-			memcpy(&tph->st[start], tags, ret * sizeof(*tags));
+			vfio_pci_tph_keep(tph, ext, start, ret, tags);
 		if (pcie_tph_resume(pdev))
 			ret = -EIO;
 	}
 	vfio_pci_tph_hw_end(vdev, cmd);
 
-	vfio_pci_tph_show_ctrl(vdev);
+	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 	return ret;
 }
 
@@ -382,6 +524,7 @@ void vfio_pci_tph_msix_end(struct vfio_pci_core_device *vdev,
 {
 	struct vfio_pci_tph *tph = vdev->tph;
 	struct pci_dev *pdev = vdev->pdev;
+	const u16 *table;
 
 	lockdep_assert_held_write(&vdev->memory_lock);
 
@@ -395,15 +538,16 @@ void vfio_pci_tph_msix_end(struct vfio_pci_core_device *vdev,
 
 	start = min(start, tph->nr_entries);
 	count = min(count, tph->nr_entries - start);
+	table = vfio_pci_tph_table(tph, vfio_pci_tph_is_ext(vfio_pci_tph_ctrl(vdev)));
 	if (vfio_pci_tph_write_entries(vdev, start, count,
-				       &tph->st[start]) != count)
+				       table + start) != count)
 		pcie_tph_set_ctrl(pdev, pcie_tph_mode(pdev),
 				  PCI_TPH_REQ_DISABLE);
 	pcie_tph_resume(pdev);
 
 	/* What waits for D0 is still to come */
 	if (!tph->stale)
-		vfio_pci_tph_show_ctrl(vdev);
+		vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 }
 
 /* The state after a reset.  The opt-in stays. */
@@ -411,9 +555,9 @@ static void vfio_pci_tph_forget(struct vfio_pci_core_device *vdev)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
 
-	memset(tph->st, 0, tph->nr_entries * sizeof(*tph->st));
+	memset(tph->st, 0, 2 * tph->nr_entries * sizeof(*tph->st));
 	tph->stale = false;
-	*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL) = 0;
+	vfio_pci_tph_show(vdev, 0);
 }
 
 /**
@@ -525,7 +669,7 @@ static int vfio_pci_tph_opt_in(struct vfio_pci_core_device *vdev)
 {
 	u16 nr_entries = vfio_pci_tph_table_size(vdev);
 	struct vfio_pci_tph *tph __free(kfree) =
-		kzalloc_flex(*tph, st, nr_entries, GFP_KERNEL_ACCOUNT);
+		kzalloc_flex(*tph, st, 2 * nr_entries, GFP_KERNEL_ACCOUNT);
 	struct pci_dev *pdev = vdev->pdev;
 	u16 i;
 
@@ -571,9 +715,11 @@ int vfio_pci_core_feature_tph(struct vfio_pci_core_device *vdev, u32 flags,
 		return ret;
 
 	if (flags & VFIO_DEVICE_FEATURE_GET) {
-		if (vfio_pci_tph_table_size(vdev) &&
-		    pcie_tph_has_cpu_st(vdev->pdev))
+		if (vfio_pci_tph_has_cpu(vdev))
 			tph.flags |= VFIO_DEVICE_TPH_CAP_CPU;
+		if (vfio_pci_tph_table_size(vdev) &&
+		    vfio_pci_tph_level >= VFIO_PCI_TPH_LITERAL)
+			tph.flags |= VFIO_DEVICE_TPH_CAP_LITERAL;
 
 		return copy_to_user(arg, &tph, sizeof(tph)) ? -EFAULT : 0;
 	}
@@ -592,6 +738,8 @@ static int vfio_pci_tph_cpu_tag(struct vfio_pci_core_device *vdev, u32 flags,
 {
 	enum tph_mem_type mem_type = flags & VFIO_DEVICE_TPH_SRC_CPU_PERSISTENT ?
 				     TPH_MEM_TYPE_PM : TPH_MEM_TYPE_VM;
+	u8 req_type = flags & VFIO_DEVICE_TPH_EXTENDED ? PCI_TPH_REQ_EXT_TPH :
+							 PCI_TPH_REQ_TPH_ONLY;
 	struct pcie_tph_cpu_st st;
 	int ret;
 
@@ -605,24 +753,36 @@ static int vfio_pci_tph_cpu_tag(struct vfio_pci_core_device *vdev, u32 flags,
 	if (ret)
 		return ret;
 
-	*tag = pcie_tph_cpu_st_tag(&st, mem_type, PCI_TPH_REQ_TPH_ONLY);
+	*tag = pcie_tph_cpu_st_tag(&st, mem_type, req_type);
+	return 0;
+}
+
+/* Turn a source into a tag, 0 if it has none.  No lock is held. */
+static int vfio_pci_tph_tag(struct vfio_pci_core_device *vdev, u32 flags,
+			    u32 src, u16 *tag)
+{
+	if (!(flags & VFIO_DEVICE_TPH_SRC_LITERAL))
+		return vfio_pci_tph_cpu_tag(vdev, flags, src, tag);
+
+	if (src > (flags & VFIO_DEVICE_TPH_EXTENDED ? U16_MAX : U8_MAX))
+		return -EINVAL;
+
+	*tag = src;
 	return 0;
 }
 
 /*
- * Turn the sources into tags.  No lock is held: firmware may take its time.
+ * Turn the sources of a batch into tags.  No lock is held: firmware may take its
+ * time.
  *
  * Return: as write(2), the number of sources resolved, or the errno of the
  * first.
  */
-static int vfio_pci_tph_resolve(struct vfio_pci_core_device *vdev, u32 flags,
-				const u32 *dests, unsigned int count, u16 *tags)
+static int vfio_pci_tph_tags(struct vfio_pci_core_device *vdev, u32 flags,
+			     const u32 *dests, unsigned int count, u16 *tags)
 {
 	unsigned int i, j;
 	int ret;
-
-	if (flags & VFIO_DEVICE_TPH_SRC_NONE)
-		return count;
 
 	for (i = 0; i < count; i++) {
 		/* Firmware is slow, ask it once for each CPU */
@@ -637,7 +797,7 @@ static int vfio_pci_tph_resolve(struct vfio_pci_core_device *vdev, u32 flags,
 		if (fatal_signal_pending(current))
 			return -EINTR;
 
-		ret = vfio_pci_tph_cpu_tag(vdev, flags, dests[i], &tags[i]);
+		ret = vfio_pci_tph_tag(vdev, flags, dests[i], &tags[i]);
 		if (!ret && !tags[i] && flags & VFIO_DEVICE_TPH_REQUIRE_ST)
 			ret = -ENOENT;
 		if (ret)
@@ -647,36 +807,58 @@ static int vfio_pci_tph_resolve(struct vfio_pci_core_device *vdev, u32 flags,
 	return count;
 }
 
-static int vfio_pci_tph_check_st(struct vfio_pci_core_device *vdev,
-				 const struct vfio_device_feature_tph_st *st)
+/* Flags of TPH_ST and TPH_RESOLVE that @known are: one source, and modifiers */
+static bool vfio_pci_tph_flags_valid(u32 flags, u32 known)
+{
+	return !(flags & ~known) &&
+	       hweight32(flags & VFIO_DEVICE_TPH_SRC_MASK) == 1;
+}
+
+/* Can the user have what well-formed flags ask for? */
+static int vfio_pci_tph_check_source(struct vfio_pci_core_device *vdev,
+				     u32 flags)
 {
 	u32 cpu = VFIO_DEVICE_TPH_SRC_CPU_VOLATILE |
 		  VFIO_DEVICE_TPH_SRC_CPU_PERSISTENT;
-	u32 modifiers = VFIO_DEVICE_TPH_REQUIRE_ST | VFIO_DEVICE_TPH_EXTENDED;
-	u32 src = st->flags & VFIO_DEVICE_TPH_SRC_MASK;
 
-	if (st->flags & ~(VFIO_DEVICE_TPH_SRC_MASK | modifiers) ||
-	    hweight32(src) != 1)
+	if (!vfio_pci_tph_virtualized(vdev))
+		return -EPERM;
+
+	if (flags & VFIO_DEVICE_TPH_EXTENDED &&
+	    (!(vfio_pci_tph_cap(vdev) & PCI_TPH_CAP_EXT_TPH) ||
+	     pcie_tph_path(vdev->pdev, NULL) != PCI_TPH_REQ_EXT_TPH))
+		return -EOPNOTSUPP;
+
+	if (flags & VFIO_DEVICE_TPH_SRC_NONE)
+		return 0;
+
+	if (flags & VFIO_DEVICE_TPH_SRC_LITERAL &&
+	    vfio_pci_tph_level >= VFIO_PCI_TPH_LITERAL)
+		return 0;
+
+	if (flags & cpu && pcie_tph_has_cpu_st(vdev->pdev))
+		return 0;
+
+	return -EOPNOTSUPP;
+}
+
+static int vfio_pci_tph_check_st(struct vfio_pci_core_device *vdev,
+				 const struct vfio_device_feature_tph_st *st)
+{
+	u32 modifiers = VFIO_DEVICE_TPH_REQUIRE_ST | VFIO_DEVICE_TPH_EXTENDED;
+
+	if (!vfio_pci_tph_flags_valid(st->flags,
+				      VFIO_DEVICE_TPH_SRC_MASK | modifiers))
 		return -EINVAL;
 
-	if (src == VFIO_DEVICE_TPH_SRC_NONE && st->flags & modifiers)
+	if (st->flags & VFIO_DEVICE_TPH_SRC_NONE && st->flags & modifiers)
 		return -EINVAL;
 
 	if (!st->count ||
 	    st->start + st->count > vfio_pci_tph_table_size(vdev))
 		return -EINVAL;
 
-	if (!vfio_pci_tph_virtualized(vdev))
-		return -EPERM;
-
-	if (st->flags & VFIO_DEVICE_TPH_EXTENDED)
-		return -EOPNOTSUPP;
-
-	if (src == VFIO_DEVICE_TPH_SRC_NONE ||
-	    (src & cpu && pcie_tph_has_cpu_st(vdev->pdev)))
-		return 0;
-
-	return -EOPNOTSUPP;
+	return vfio_pci_tph_check_source(vdev, st->flags);
 }
 
 int vfio_pci_core_feature_tph_st(struct vfio_pci_core_device *vdev, u32 flags,
@@ -710,14 +892,108 @@ int vfio_pci_core_feature_tph_st(struct vfio_pci_core_device *vdev, u32 flags,
 	if (ret)
 		return ret;
 
-	tags = kvcalloc(st.count, sizeof(*tags), GFP_KERNEL_ACCOUNT);
-	if (!tags)
-		return -ENOMEM;
+	ret = st.count;
+	if (dests) {
+		tags = kvcalloc(st.count, sizeof(*tags), GFP_KERNEL_ACCOUNT);
+		if (!tags)
+			return -ENOMEM;
 
-	ret = vfio_pci_tph_resolve(vdev, st.flags, dests, st.count, tags);
-	if (ret < 0)
-		return ret;
+		ret = vfio_pci_tph_tags(vdev, st.flags, dests, st.count, tags);
+		if (ret < 0)
+			return ret;
+	}
 
 	guard(rwsem_write)(&vdev->memory_lock);
-	return vfio_pci_tph_program(vdev, st.start, ret, tags);
+	return vfio_pci_tph_program(vdev, st.flags & VFIO_DEVICE_TPH_EXTENDED,
+				    st.start, ret, tags);
+}
+
+int vfio_pci_core_feature_tph_resolve(struct vfio_pci_core_device *vdev,
+				      u32 flags,
+				      struct vfio_device_feature_tph_resolve __user *arg,
+				      size_t argsz)
+{
+	struct vfio_device_feature_tph_resolve resolve;
+	int ret;
+
+	/* CPUs are the only source */
+	if (!vfio_pci_tph_supported(vdev) || !vfio_pci_tph_resolves_st(vdev) ||
+	    !pcie_tph_has_cpu_st(vdev->pdev))
+		return -EOPNOTSUPP;
+
+	ret = vfio_check_feature(flags, argsz, VFIO_DEVICE_FEATURE_GET,
+				 sizeof(resolve));
+	if (ret != 1)
+		return ret;
+
+	if (copy_from_user(&resolve, arg, sizeof(resolve)))
+		return -EFAULT;
+
+	if (!vfio_pci_tph_flags_valid(resolve.flags,
+				      VFIO_DEVICE_TPH_SRC_DMABUF |
+				      VFIO_DEVICE_TPH_SRC_CPU_VOLATILE |
+				      VFIO_DEVICE_TPH_SRC_CPU_PERSISTENT |
+				      VFIO_DEVICE_TPH_EXTENDED))
+		return -EINVAL;
+
+	ret = vfio_pci_tph_check_source(vdev, resolve.flags);
+	if (ret)
+		return ret;
+
+	ret = vfio_pci_tph_tag(vdev, resolve.flags, resolve.src, &resolve.st);
+	if (ret)
+		return ret;
+
+	resolve.valid = resolve.st ? VFIO_DEVICE_TPH_VALID_ST : 0;
+	resolve.ph = 0;
+	return copy_to_user(arg, &resolve, sizeof(resolve)) ? -EFAULT : 0;
+}
+
+/**
+ * vfio_pci_tph_debugfs - Show level, path and state to a person
+ * @vdev: device
+ * @seq: file of debugfs
+ *
+ * Context: May sleep.  Takes memory_lock.
+ */
+void vfio_pci_tph_debugfs(struct vfio_pci_core_device *vdev,
+			  struct seq_file *seq)
+{
+	static const char * const req_types[] = {
+		[PCI_TPH_REQ_DISABLE]	= "none",
+		[PCI_TPH_REQ_TPH_ONLY]	= "TPH",
+		[PCI_TPH_REQ_EXT_TPH]	= "Extended TPH",
+	};
+	struct vfio_pci_tph *tph;
+	struct pcie_tph_limit limit;
+	u8 req_type;
+	u16 i;
+
+	req_type = pcie_tph_path(vdev->pdev, &limit);
+	seq_printf(seq, "path: %s", req_types[req_type]);
+	if (limit.pdev)
+		seq_printf(seq, ", %s %s", pci_name(limit.pdev), limit.reason);
+	seq_puts(seq, "\n");
+
+	guard(rwsem_read)(&vdev->memory_lock);
+
+	tph = vdev->tph;
+	seq_printf(seq, "opted in: %s\n", str_yes_no(tph));
+	if (!tph)
+		return;
+
+	seq_printf(seq, "capability: %#010x\n",
+		   le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CAP)));
+	seq_printf(seq, "control: %#010x%s\n", vfio_pci_tph_vctrl(vdev),
+		   tph->stale ? ", waits for D0" : "");
+
+	for (i = 0; i < tph->nr_entries; i++) {
+		u16 st = vfio_pci_tph_table(tph, false)[i];
+		u16 xst = vfio_pci_tph_table(tph, true)[i];
+
+		if (st)
+			seq_printf(seq, "entry %u: %#04x\n", i, st);
+		else if (xst)
+			seq_printf(seq, "entry %u: %#06x, extended\n", i, xst);
+	}
 }

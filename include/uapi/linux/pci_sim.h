@@ -89,6 +89,7 @@ enum pci_sim_fate {
 	PCI_SIM_FATE_TRANSLATION, /* the IOMMU has no translation */
 	PCI_SIM_FATE_HINTS_DROPPED, /* arrived, hints were not forwarded */
 	PCI_SIM_FATE_MALFORMED,	/* prefix that the receiver does not support */
+	PCI_SIM_FATE_BLOCKED,	/* prefix that a port is told not to send */
 };
 
 enum pci_sim_reset {
@@ -131,7 +132,7 @@ struct pci_sim_record {
 	__u8 fate;
 	__u8 flags;
 #define PCI_SIM_RECORD_TH		0x01 /* TH bit set: PH and ST are valid */
-#define PCI_SIM_RECORD_PREFIX		0x02 /* carries the TPH TLP Prefix: 16-bit ST */
+#define PCI_SIM_RECORD_PREFIX		0x02 /* 16-bit ST, in a TLP Prefix if not in Flit Mode */
 #define PCI_SIM_RECORD_PEER		0x04 /* completed by another function */
 	__u8 ph;
 	__u16 domain;

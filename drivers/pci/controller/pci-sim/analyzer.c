@@ -157,6 +157,7 @@ static const char * const pci_sim_fates[] = {
 	[PCI_SIM_FATE_TRANSLATION]	= "TRANSLATION",
 	[PCI_SIM_FATE_HINTS_DROPPED]	= "HINTS_DROPPED",
 	[PCI_SIM_FATE_MALFORMED]	= "MALFORMED",
+	[PCI_SIM_FATE_BLOCKED]		= "BLOCKED",
 };
 
 static const char * const pci_sim_resets[] = {

@@ -77,6 +77,22 @@ PCI_SIM_SHOW(acs)
 PCI_SIM_STORE(acs, 1)
 CONFIGFS_ATTR(pci_sim_, acs);
 
+PCI_SIM_SHOW(flit)
+PCI_SIM_STORE(flit, 1)
+CONFIGFS_ATTR(pci_sim_, flit);
+
+PCI_SIM_SHOW(prefixes)
+PCI_SIM_STORE(prefixes, PCI_SIM_PREFIXES_MAX)
+CONFIGFS_ATTR(pci_sim_, prefixes);
+
+PCI_SIM_SHOW(prefix_block)
+PCI_SIM_STORE(prefix_block, 1)
+CONFIGFS_ATTR(pci_sim_, prefix_block);
+
+PCI_SIM_SHOW(pasid)
+PCI_SIM_STORE(pasid, 1)
+CONFIGFS_ATTR(pci_sim_, pasid);
+
 PCI_SIM_SHOW(tph_completer)
 PCI_SIM_STORE(tph_completer, 3)
 CONFIGFS_ATTR(pci_sim_, tph_completer);
@@ -371,7 +387,10 @@ static struct configfs_attribute *pci_sim_root_port_attrs[] = {
 	&pci_sim_attr_bdf,
 	&pci_sim_attr_fail_read,
 	&pci_sim_attr_fail_write,
+	&pci_sim_attr_flit,
 	&pci_sim_attr_forward_hints,
+	&pci_sim_attr_prefix_block,
+	&pci_sim_attr_prefixes,
 	&pci_sim_attr_tph_completer,
 	NULL
 };
@@ -380,6 +399,8 @@ static struct configfs_attribute *pci_sim_upstream_attrs[] = {
 	&pci_sim_attr_bdf,
 	&pci_sim_attr_fail_read,
 	&pci_sim_attr_fail_write,
+	&pci_sim_attr_prefix_block,
+	&pci_sim_attr_prefixes,
 	NULL
 };
 
@@ -388,6 +409,9 @@ static struct configfs_attribute *pci_sim_downstream_attrs[] = {
 	&pci_sim_attr_bdf,
 	&pci_sim_attr_fail_read,
 	&pci_sim_attr_fail_write,
+	&pci_sim_attr_flit,
+	&pci_sim_attr_prefix_block,
+	&pci_sim_attr_prefixes,
 	NULL
 };
 
@@ -399,6 +423,8 @@ static struct configfs_attribute *pci_sim_endpoint_attrs[] = {
 	&pci_sim_attr_flr,
 	&pci_sim_attr_msix,
 	&pci_sim_attr_no_soft_reset,
+	&pci_sim_attr_pasid,
+	&pci_sim_attr_prefixes,
 	&pci_sim_attr_tph,
 	&pci_sim_attr_tph_cap,
 	&pci_sim_attr_tph_completer,
@@ -507,6 +533,9 @@ static const struct pci_sim_kind_info pci_sim_kinds[] = {
 
 static void pci_sim_node_defaults(struct pci_sim_node *node)
 {
+	/* One for TPH, and one for PASID */
+	node->prefixes = 2;
+
 	switch (node->kind) {
 	case PCI_SIM_ROOT_PORT:
 		node->acs = 1;

@@ -66,15 +66,64 @@ static struct pci_sim_fn *pci_sim_claim(struct list_head *fns, u64 addr)
 	return NULL;
 }
 
-static enum pci_sim_fate pci_sim_complete_peer(struct pci_sim_fn *target,
+/*
+ * Over the link above @fn. In Flit Mode a 16-bit tag is in the header, else it
+ * needs a TLP Prefix that the one side may send and the other one understands.
+ */
+static enum pci_sim_fate pci_sim_cross_link(struct pci_sim_fn *fn, bool up,
+					    const struct pci_sim_record *rec)
+{
+	struct pci_sim_fn *egress = up ? fn : fn->parent;
+	struct pci_sim_fn *ingress = up ? fn->parent : fn;
+
+	if (!(rec->flags & PCI_SIM_RECORD_PREFIX))
+		return PCI_SIM_FATE_OK;
+
+	/* There is no link inside a switch */
+	if (fn->parent->kind == PCI_SIM_UPSTREAM || fn->parent->node->flit)
+		return PCI_SIM_FATE_OK;
+
+	if (pci_sim_get16(egress, egress->exp + PCI_EXP_DEVCTL2) &
+	    PCI_EXP_DEVCTL2_EE_PREFIX_BLOCK)
+		return PCI_SIM_FATE_BLOCKED;
+
+	if (!(pci_sim_get32(ingress, ingress->exp + PCI_EXP_DEVCAP2) &
+	      PCI_EXP_DEVCAP2_EE_PREFIX))
+		return PCI_SIM_FATE_MALFORMED;
+
+	return PCI_SIM_FATE_OK;
+}
+
+/* From @top, or from the root complex, down to @target */
+static enum pci_sim_fate pci_sim_go_down(struct pci_sim_fn *top,
+					 struct pci_sim_fn *target,
+					 const struct pci_sim_record *rec)
+{
+	enum pci_sim_fate fate = PCI_SIM_FATE_OK;
+	struct pci_sim_fn *fn;
+
+	for (fn = target; !fate && fn->parent && fn->parent != top;
+	     fn = fn->parent)
+		fate = pci_sim_cross_link(fn, false, rec);
+
+	return fate;
+}
+
+static enum pci_sim_fate pci_sim_complete_peer(struct pci_sim_fn *top,
+					       struct pci_sim_fn *target,
 					       struct pci_sim_record *rec,
 					       u64 addr, void *data)
 {
 	void __iomem *mem = pci_sim_window_ptr(addr, rec->len);
+	enum pci_sim_fate fate;
 
 	rec->flags |= PCI_SIM_RECORD_PEER;
 	rec->target = target->bdf;
 	rec->phys = addr;
+
+	fate = pci_sim_go_down(top, target, rec);
+	if (fate)
+		return fate;
 
 	if (rec->flags & PCI_SIM_RECORD_PREFIX &&
 	    pci_sim_completer(target) != PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH)
@@ -165,7 +214,7 @@ static enum pci_sim_fate pci_sim_root_complex(struct pci_sim_fn *fn,
 		target = pci_sim_claim_fabric(fn, phys);
 		if (!target)
 			return PCI_SIM_FATE_UNSUPPORTED;
-		fate = pci_sim_complete_peer(target, rec, phys, data);
+		fate = pci_sim_complete_peer(NULL, target, rec, phys, data);
 	} else {
 		fate = pci_sim_complete_memory(rec, phys, data);
 	}
@@ -179,12 +228,17 @@ static enum pci_sim_fate pci_sim_root_complex(struct pci_sim_fn *fn,
 static enum pci_sim_fate pci_sim_route(struct pci_sim_fn *fn,
 				       struct pci_sim_record *rec, void *data)
 {
-	struct pci_sim_fn *port = NULL, *bridge, *target;
+	struct pci_sim_fn *port = fn, *bridge, *target;
+	enum pci_sim_fate fate;
 
 	for (bridge = fn->parent; bridge; bridge = bridge->parent) {
 		if (!(pci_sim_get16(bridge, PCI_COMMAND) &
 		      PCI_COMMAND_MASTER) || !pci_sim_bridge_forwards(bridge))
 			return PCI_SIM_FATE_UNSUPPORTED;
+
+		fate = pci_sim_cross_link(port, true, rec);
+		if (fate)
+			return fate;
 
 		port = bridge;
 		if (bridge->kind != PCI_SIM_DOWNSTREAM || bridge->node->acs)
@@ -192,11 +246,11 @@ static enum pci_sim_fate pci_sim_route(struct pci_sim_fn *fn,
 
 		target = pci_sim_claim(&bridge->parent->children, rec->addr);
 		if (target)
-			return pci_sim_complete_peer(target, rec, rec->addr,
-						     data);
+			return pci_sim_complete_peer(bridge->parent, target,
+						     rec, rec->addr, data);
 	}
 
-	return pci_sim_root_complex(fn, port, rec, data);
+	return pci_sim_root_complex(fn, port == fn ? NULL : port, rec, data);
 }
 
 /**

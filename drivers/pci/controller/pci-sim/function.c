@@ -272,6 +272,8 @@ static void pci_sim_init_link(struct pci_sim_fn *fn, u16 exp, bool downstream)
 		     FIELD_PREP(PCI_EXP_LNKCAP_PN, fn->node->number);
 	u16 lnksta = PCI_EXP_LNKSTA_CLS_16_0GB |
 		     FIELD_PREP(PCI_EXP_LNKSTA_NLW, 16);
+	u16 lnksta2 = (downstream ? fn : fn->parent)->node->flit ?
+		      PCI_EXP_LNKSTA2_FLIT : 0;
 	u16 link_wide = PCI_EXP_LNKCTL_ASPMC | PCI_EXP_LNKCTL_RCB |
 			PCI_EXP_LNKCTL_CCC | PCI_EXP_LNKCTL_ES;
 
@@ -291,13 +293,22 @@ static void pci_sim_init_link(struct pci_sim_fn *fn, u16 exp, bool downstream)
 		    0, 0);
 	pci_sim_def(fn, exp + PCI_EXP_LNKCTL2, 2, PCI_EXP_LNKCTL2_TLS_16_0GT,
 		    PCI_EXP_LNKCTL2_TLS, 0);
-	fn->reg[(exp + PCI_EXP_LNKCTL2) / 4].keep = PCI_EXP_LNKCTL2_TLS;
+	pci_sim_def(fn, exp + PCI_EXP_LNKSTA2, 2, lnksta2, 0, 0);
+	fn->reg[(exp + PCI_EXP_LNKCTL2) / 4].keep = PCI_EXP_LNKCTL2_TLS |
+						    lnksta2 << 16;
+	if (lnksta2)
+		pci_sim_def(fn, exp + PCI_EXP_FLAGS, 2,
+			    pci_sim_get16(fn, exp + PCI_EXP_FLAGS) |
+			    PCI_EXP_FLAGS_FLIT, 0, 0);
 }
 
-static void pci_sim_init_exp(struct pci_sim_fn *fn, unsigned int type,
-			     u32 devcap2, bool flr)
+static void pci_sim_init_exp(struct pci_sim_fn *fn, unsigned int type, bool flr)
 {
-	u16 exp = PCI_SIM_CAP_EXP;
+	const struct pci_sim_node *node = fn->node;
+	u32 devcap2 = PCI_EXP_DEVCAP2_COMP_TMOUT_DIS |
+		      FIELD_PREP(PCI_EXP_DEVCAP2_TPH_COMP_MASK,
+				 node->tph_completer);
+	u16 exp = PCI_SIM_CAP_EXP, block = 0;
 	struct pci_sim_reg *reg;
 
 	fn->exp = exp;
@@ -322,21 +333,18 @@ static void pci_sim_init_exp(struct pci_sim_fn *fn, unsigned int type,
 	pci_sim_set_trap(fn, exp + PCI_EXP_DEVCTL, exp + PCI_EXP_DEVCTL,
 			 pci_sim_devctl_write);
 
-	pci_sim_def(fn, exp + PCI_EXP_DEVCAP2, 4,
-		    devcap2 | PCI_EXP_DEVCAP2_COMP_TMOUT_DIS, 0, 0);
-	pci_sim_def(fn, exp + PCI_EXP_DEVCTL2, 2, 0,
-		    PCI_EXP_DEVCTL2_COMP_TMOUT_DIS, 0);
-}
-
-/* A receiver of 16-bit Steering Tags has to understand their TLP Prefix */
-static u32 pci_sim_tph_completer(u32 completer)
-{
-	u32 devcap2 = FIELD_PREP(PCI_EXP_DEVCAP2_TPH_COMP_MASK, completer);
-
-	if (completer == PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH)
+	if (node->prefixes) {
+		/* 4 is 00b */
 		devcap2 |= PCI_EXP_DEVCAP2_EE_PREFIX |
-			   FIELD_PREP(PCI_EXP_DEVCAP2_EE_PREFIX_MAX, 1);
-	return devcap2;
+			   FIELD_PREP(PCI_EXP_DEVCAP2_EE_PREFIX_MAX,
+				      node->prefixes & 3);
+		if (pci_sim_is_bridge(fn))
+			block = PCI_EXP_DEVCTL2_EE_PREFIX_BLOCK;
+	}
+	pci_sim_def(fn, exp + PCI_EXP_DEVCAP2, 4, devcap2, 0, 0);
+	pci_sim_def(fn, exp + PCI_EXP_DEVCTL2, 2,
+		    node->prefix_block ? block : 0,
+		    PCI_EXP_DEVCTL2_COMP_TMOUT_DIS | block, 0);
 }
 
 static void pci_sim_init_header(struct pci_sim_fn *fn, u16 device, u32 class,
@@ -391,8 +399,7 @@ static void pci_sim_init_bridge(struct pci_sim_fn *fn, u16 device)
 static void pci_sim_init_root_port(struct pci_sim_fn *fn)
 {
 	pci_sim_init_bridge(fn, PCI_SIM_DEVICE_ID_ROOT_PORT);
-	pci_sim_init_exp(fn, PCI_EXP_TYPE_ROOT_PORT,
-			 pci_sim_tph_completer(fn->node->tph_completer), false);
+	pci_sim_init_exp(fn, PCI_EXP_TYPE_ROOT_PORT, false);
 	pci_sim_init_link(fn, fn->exp, true);
 	pci_sim_def(fn, fn->exp + PCI_EXP_RTCTL, 2, 0,
 		    PCI_EXP_RTCTL_SECEE | PCI_EXP_RTCTL_SENFEE |
@@ -408,12 +415,20 @@ static void pci_sim_init_switch_port(struct pci_sim_fn *fn)
 	pci_sim_init_bridge(fn, down ? PCI_SIM_DEVICE_ID_DOWNSTREAM :
 				       PCI_SIM_DEVICE_ID_UPSTREAM);
 	pci_sim_init_exp(fn, down ? PCI_EXP_TYPE_DOWNSTREAM :
-				    PCI_EXP_TYPE_UPSTREAM,
-			 PCI_EXP_DEVCAP2_EE_PREFIX |
-			 FIELD_PREP(PCI_EXP_DEVCAP2_EE_PREFIX_MAX, 1), false);
+				    PCI_EXP_TYPE_UPSTREAM, false);
 	pci_sim_init_link(fn, fn->exp, down);
 	if (down)
 		pci_sim_init_acs(fn);
+}
+
+/* Seen by software, but the engine sends no request with a PASID */
+static void pci_sim_init_pasid(struct pci_sim_fn *fn)
+{
+	pci_sim_add_ext_cap(fn, PCI_EXT_CAP_ID_PASID, PCI_SIM_CAP_PASID);
+	pci_sim_def(fn, PCI_SIM_CAP_PASID + PCI_PASID_CAP, 2,
+		    FIELD_PREP(PCI_PASID_CAP_WIDTH, 20), 0, 0);
+	pci_sim_def(fn, PCI_SIM_CAP_PASID + PCI_PASID_CTRL, 2, 0,
+		    PCI_PASID_CTRL_ENABLE, 0);
 }
 
 static int pci_sim_init_endpoint(struct pci_sim_fn *fn)
@@ -430,7 +445,7 @@ static int pci_sim_init_endpoint(struct pci_sim_fn *fn)
 	pci_sim_init_pm(fn, node->no_soft_reset);
 	pci_sim_init_exp(fn, fn->kind == PCI_SIM_RCIEP ? PCI_EXP_TYPE_RC_END :
 							 PCI_EXP_TYPE_ENDPOINT,
-			 pci_sim_tph_completer(node->tph_completer), node->flr);
+			 node->flr);
 	if (fn->kind == PCI_SIM_ENDPOINT)
 		pci_sim_init_link(fn, fn->exp, false);
 	pci_sim_msix_init(fn);
@@ -446,6 +461,8 @@ static int pci_sim_init_endpoint(struct pci_sim_fn *fn)
 	}
 
 	pci_sim_engine_add(fn);
+	if (node->pasid)
+		pci_sim_init_pasid(fn);
 	return pci_sim_tph_init(fn);
 }
 

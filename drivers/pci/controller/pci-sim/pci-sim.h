@@ -50,6 +50,7 @@ extern raw_spinlock_t pci_sim_lock;
 #define PCI_SIM_NR_MSIS		8192
 #define PCI_SIM_MSIX_MAX	2048
 #define PCI_SIM_NR_TRAPS	16
+#define PCI_SIM_PREFIXES_MAX	4
 #define PCI_SIM_DOMAIN_MAX	0xffff
 
 /* Where the capabilities are */
@@ -59,6 +60,7 @@ extern raw_spinlock_t pci_sim_lock;
 #define PCI_SIM_CAP_AF		0xa0
 #define PCI_SIM_CAP_ACS		0x100	/* of ports */
 #define PCI_SIM_CAP_VSEC	0x100	/* of endpoints */
+#define PCI_SIM_CAP_PASID	0x120
 #define PCI_SIM_CAP_TPH		0x140
 
 /* Addresses that are interrupts and not memory, as on any x86 system */
@@ -105,6 +107,10 @@ struct pci_sim_fabric {
  * @acpi_path: ACPI device of a host bridge, NULL for none
  * @domain: PCI domain of a host bridge, 0 for any
  * @acs: port with ACS capability
+ * @flit: port with its link in Flit Mode
+ * @prefixes: End-End TLP Prefixes supported, at most 4
+ * @prefix_block: port that begins with End-End TLP Prefixes blocked
+ * @pasid: endpoint with PASID capability
  * @tph_completer: TPH Completer Supported
  * @forward_hints: Root Port behind which hints are not dropped
  * @tph: endpoint with TPH capability
@@ -131,6 +137,10 @@ struct pci_sim_node {
 	char *acpi_path;
 	u32 domain;
 	u32 acs;
+	u32 flit;
+	u32 prefixes;
+	u32 prefix_block;
+	u32 pasid;
 	u32 tph_completer;
 	u32 forward_hints;
 	u32 tph;

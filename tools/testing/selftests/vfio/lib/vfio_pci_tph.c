@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <string.h>
+
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
@@ -48,6 +50,18 @@ void vfio_pci_tph_st(struct vfio_pci_device *device, u32 flags, u16 start,
 
 	VFIO_ASSERT_EQ(ret, count, "TPH_ST(%#x, %u, %u) returned %d\n",
 		       flags, start, count, ret);
+}
+
+int __vfio_pci_tph_resolve(struct vfio_pci_device *device, u32 flags, u32 src,
+			   struct vfio_device_feature_tph_resolve *resolve)
+{
+	memset(resolve, PCI_TPH_UNTOUCHED, sizeof(*resolve));
+	resolve->flags = flags;
+	resolve->src = src;
+
+	return __vfio_device_feature_get(device->fd,
+					 VFIO_DEVICE_FEATURE_TPH_RESOLVE,
+					 resolve, sizeof(*resolve));
 }
 
 static u16 tph_pos(struct vfio_pci_device *device)

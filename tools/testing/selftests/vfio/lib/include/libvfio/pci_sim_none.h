@@ -39,6 +39,7 @@ struct pci_sim_desc {
 	__u32 len;
 	__u32 count;
 	__u16 vector;
+	__u16 st;
 	__u8 ph;
 };
 
@@ -51,6 +52,7 @@ enum pci_sim_record_type {
 
 enum pci_sim_fate {
 	PCI_SIM_FATE_OK,
+	PCI_SIM_FATE_BLOCKED,
 };
 
 struct pci_sim_record {

@@ -2,6 +2,8 @@
 #ifndef SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_VFIO_PCI_TPH_H
 #define SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_VFIO_PCI_TPH_H
 
+#include <linux/vfio.h>
+
 #include <libvfio/vfio_pci_device.h>
 
 #define PCI_TPH_CTRL_VALUE(_mode, _req) ((_mode) | (_req) << 8)
@@ -25,6 +27,14 @@ int __vfio_pci_tph_st(struct vfio_pci_device *device, u32 flags, u16 start,
 		      u16 count, const u32 *dests);
 void vfio_pci_tph_st(struct vfio_pci_device *device, u32 flags, u16 start,
 		     u16 count, const u32 *dests);
+
+/*
+ * Ask what belongs to @src. Returns 0 or -errno, and in any case what the kernel
+ * left in @resolve, whose outputs are preset to PCI_TPH_UNTOUCHED.
+ */
+#define PCI_TPH_UNTOUCHED 0xa5
+int __vfio_pci_tph_resolve(struct vfio_pci_device *device, u32 flags, u32 src,
+			   struct vfio_device_feature_tph_resolve *resolve);
 
 /* The registers as the user sees them */
 u32 vfio_pci_tph_cap(struct vfio_pci_device *device);
