@@ -25,6 +25,7 @@
 #include <linux/moduleparam.h>
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
+#include <linux/pm_runtime.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -180,7 +181,7 @@ static bool vfio_pci_tph_is_ext(u32 ctrl)
 
 /*
  * Let the user see @ctrl, and the tags that go with it in a table that is in the
- * capability.  Only who may write any tag is told the host's.
+ * capability.  Below that level a guest has no use for them.
  */
 static void vfio_pci_tph_show(struct vfio_pci_core_device *vdev, u32 ctrl)
 {
@@ -252,7 +253,9 @@ static int vfio_pci_tph_write_entries(struct vfio_pci_core_device *vdev,
 		ret = pcie_tph_set_st_entries(vdev->pdev, start + done,
 					      count - done,
 					      tags ? tags + done : NULL);
-		if (ret == -ENXIO)
+		/* Nor is a 0 missed where vectors cannot hold a tag at all */
+		if (ret == -ENXIO ||
+		    (ret == -EOPNOTSUPP && !(tags && tags[done])))
 			ret = 1;
 		if (ret < 0)
 			return done ?: ret;
@@ -267,6 +270,20 @@ static int vfio_pci_tph_write_entries(struct vfio_pci_core_device *vdev,
 }
 
 /*
+ * Turn TPH off after an error.  What is off has the 8-bit tags, so try to have
+ * them in the table, too; at the latest they come when TPH is turned on.
+ */
+static void vfio_pci_tph_fail(struct vfio_pci_core_device *vdev)
+{
+	struct vfio_pci_tph *tph = vdev->tph;
+
+	pcie_tph_set_ctrl(vdev->pdev, pcie_tph_mode(vdev->pdev),
+			  PCI_TPH_REQ_DISABLE);
+	vfio_pci_tph_write_entries(vdev, 0, tph->nr_entries,
+				   vfio_pci_tph_table(tph, false));
+}
+
+/*
  * Bring the hardware to @ctrl, and its ST table to what is kept for it: disable,
  * change, enable.
  */
@@ -275,27 +292,35 @@ static int vfio_pci_tph_apply(struct vfio_pci_core_device *vdev, u32 ctrl)
 	u8 mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl);
 	u8 req_type = FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl);
 	struct vfio_pci_tph *tph = vdev->tph;
-	const u16 *table = vfio_pci_tph_table(tph, vfio_pci_tph_is_ext(ctrl));
 	struct pci_dev *pdev = vdev->pdev;
+	const u16 *table;
 	int ret;
 	u16 cmd;
 
 	cmd = vfio_pci_tph_hw_begin(vdev);
 	ret = pcie_tph_pause(pdev);
-	if (ret)
-		goto out;
+	if (!ret)
+		ret = pcie_tph_set_ctrl(pdev, mode, req_type);
 
-	ret = pcie_tph_set_ctrl(pdev, mode, req_type);
-	if (!ret && vfio_pci_tph_write_entries(vdev, 0, tph->nr_entries,
-					       table) != tph->nr_entries) {
-		pcie_tph_set_ctrl(pdev, mode, PCI_TPH_REQ_DISABLE);
-		ret = -EIO;
+	/* A switch has been told to block TLP Prefixes since that was accepted */
+	if (ret == -EOPNOTSUPP) {
+		req_type = pcie_tph_enabled_req_type(pdev);
+		ret = pcie_tph_set_ctrl(pdev, mode, req_type);
 	}
 
-	if (pcie_tph_resume(pdev))
+	table = vfio_pci_tph_table(tph, req_type == PCI_TPH_REQ_EXT_TPH);
+	if (!ret && vfio_pci_tph_write_entries(vdev, 0, tph->nr_entries,
+					       table) != tph->nr_entries)
 		ret = -EIO;
-out:
+
+	if (ret)
+		vfio_pci_tph_fail(vdev);
+	if (pcie_tph_resume(pdev)) {
+		vfio_pci_tph_fail(vdev);
+		ret = -EIO;
+	}
 	vfio_pci_tph_hw_end(vdev, cmd);
+
 	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 	return ret;
 }
@@ -385,6 +410,10 @@ static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 old,
 				FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, new));
 	pci_cfg_access_unlock(pdev);
 
+	/* Off now: apply that, for the tags that go with it */
+	if (ret)
+		vfio_pci_tph_apply(vdev, vfio_pci_tph_ctrl(vdev));
+
 	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 	return ret;
 }
@@ -404,7 +433,7 @@ static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 old,
  *
  * Context: May sleep.  Takes memory_lock.
  * Return: @count, or -EIO if the hardware did not take it, which leaves TPH
- * off.
+ * off, or if the device is offline after an error, which changes nothing.
  */
 int vfio_pci_tph_write_ctrl(struct vfio_pci_core_device *vdev,
 			    unsigned int byte, int count, u32 val)
@@ -477,8 +506,10 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 						 tags : NULL);
 		if (ret > 0)
 			vfio_pci_tph_keep(tph, ext, start, ret, tags);
-		if (pcie_tph_resume(pdev))
+		if (pcie_tph_resume(pdev)) {
+			vfio_pci_tph_fail(vdev);
 			ret = -EIO;
+		}
 	}
 	vfio_pci_tph_hw_end(vdev, cmd);
 
@@ -541,9 +572,9 @@ void vfio_pci_tph_msix_end(struct vfio_pci_core_device *vdev,
 	table = vfio_pci_tph_table(tph, vfio_pci_tph_is_ext(vfio_pci_tph_ctrl(vdev)));
 	if (vfio_pci_tph_write_entries(vdev, start, count,
 				       table + start) != count)
-		pcie_tph_set_ctrl(pdev, pcie_tph_mode(pdev),
-				  PCI_TPH_REQ_DISABLE);
-	pcie_tph_resume(pdev);
+		vfio_pci_tph_fail(vdev);
+	if (pcie_tph_resume(pdev))
+		vfio_pci_tph_fail(vdev);
 
 	/* What waits for D0 is still to come */
 	if (!tph->stale)
@@ -950,7 +981,7 @@ int vfio_pci_core_feature_tph_resolve(struct vfio_pci_core_device *vdev,
 }
 
 /**
- * vfio_pci_tph_debugfs - Show level, path and state to a person
+ * vfio_pci_tph_debugfs - Show path and state to a person
  * @vdev: device
  * @seq: file of debugfs
  *
@@ -964,12 +995,17 @@ void vfio_pci_tph_debugfs(struct vfio_pci_core_device *vdev,
 		[PCI_TPH_REQ_TPH_ONLY]	= "TPH",
 		[PCI_TPH_REQ_EXT_TPH]	= "Extended TPH",
 	};
-	struct vfio_pci_tph *tph;
+	struct device *parent = vdev->pdev->dev.parent;
 	struct pcie_tph_limit limit;
+	struct vfio_pci_tph *tph;
 	u8 req_type;
 	u16 i;
 
+	/* The components above have to answer, the device may sleep on */
+	pm_runtime_get_sync(parent);
 	req_type = pcie_tph_path(vdev->pdev, &limit);
+	pm_runtime_put(parent);
+
 	seq_printf(seq, "path: %s", req_types[req_type]);
 	if (limit.pdev)
 		seq_printf(seq, ", %s %s", pci_name(limit.pdev), limit.reason);

@@ -126,6 +126,7 @@ static enum pci_sim_fate pci_sim_complete_peer(struct pci_sim_fn *top,
 		return fate;
 
 	if (rec->flags & PCI_SIM_RECORD_PREFIX &&
+	    !(target->parent && target->parent->node->flit) &&
 	    pci_sim_completer(target) != PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH)
 		return PCI_SIM_FATE_MALFORMED;
 	if (!mem)
@@ -186,7 +187,7 @@ static enum pci_sim_fate pci_sim_root_complex(struct pci_sim_fn *fn,
 	if (port) {
 		u32 completer = pci_sim_completer(port);
 
-		if (rec->flags & PCI_SIM_RECORD_PREFIX &&
+		if (rec->flags & PCI_SIM_RECORD_PREFIX && !port->node->flit &&
 		    completer != PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH)
 			return PCI_SIM_FATE_MALFORMED;
 

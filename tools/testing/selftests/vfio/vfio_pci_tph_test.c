@@ -65,10 +65,10 @@
 #define KNOWN_FLAGS	(VFIO_DEVICE_TPH_SRC_MASK | REQUIRE_ST | EXTENDED)
 
 /* What the firmware of the simulated host bridge \_SB.PSM0 answers */
-#define TAG_V(_cpu)	(0x41 + (_cpu))
-#define TAG_P(_cpu)	(0x81 + (_cpu))
-#define XTAG_V(_cpu)	(0xa41 + (_cpu))
-#define XTAG_P(_cpu)	(0xb81 + (_cpu))
+#define TAG_V(_cpu)	(0x41 + cpu_uid(_cpu))
+#define TAG_P(_cpu)	(0x81 + cpu_uid(_cpu))
+#define XTAG_V(_cpu)	(0xa41 + cpu_uid(_cpu))
+#define XTAG_P(_cpu)	(0xb81 + cpu_uid(_cpu))
 
 static const char *device_bdf;
 
@@ -93,6 +93,70 @@ struct tph_device {
 	u16 len;
 	int nr_msix;
 };
+
+/* --- ACPI Processor UIDs, which need not be the numbers of the CPUs --- */
+
+#define MAX_CPUS	8
+
+/* Return -1 without this information. */
+static int cpu_apic_id(u32 cpu)
+{
+	unsigned int processor = ~0u, id;
+	FILE *file = fopen("/proc/cpuinfo", "re");
+	char line[256];
+	int ret = -1;
+
+	VFIO_ASSERT_NOT_NULL(file);
+	while (ret < 0 && fgets(line, sizeof(line), file)) {
+		sscanf(line, "processor : %u", &processor);
+		if (processor == cpu && sscanf(line, "apicid : %u", &id) == 1)
+			ret = id;
+	}
+	fclose(file);
+
+	return ret;
+}
+
+/* The UID as the firmware's table says, not as the kernel understood it */
+static int madt_uid(int apic_id)
+{
+	u8 table[SZ_4K], *entry;
+	int fd, ret = -1;
+	ssize_t size;
+
+	fd = open("/sys/firmware/acpi/tables/APIC", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	size = read(fd, table, sizeof(table));
+	VFIO_ASSERT_EQ(close(fd), 0);
+
+	/* The entries for Processor Local APICs are type 0, length 8. */
+	for (entry = table + 44; entry + 8 <= table + size && entry[1];
+	     entry += entry[1])
+		if (entry[0] == 0 && entry[3] == apic_id)
+			ret = entry[2];
+
+	return ret;
+}
+
+static u32 cpu_uid(u32 cpu)
+{
+	static u32 uids[MAX_CPUS];
+	static bool known[MAX_CPUS];
+	int apic_id, uid;
+
+	if (cpu >= MAX_CPUS)
+		return cpu;
+
+	if (!known[cpu]) {
+		apic_id = cpu_apic_id(cpu);
+		uid = apic_id < 0 ? -1 : madt_uid(apic_id);
+		uids[cpu] = uid < 0 ? cpu : uid;
+		known[cpu] = true;
+	}
+
+	return uids[cpu];
+}
 
 /* --- The level, a parameter of vfio_pci_core --- */
 
@@ -1252,6 +1316,54 @@ TEST_F(vfio_pci_tph_test, requests)
 	check_no_hint(d, 0);
 }
 
+#define TOGGLES 1000
+
+/* Another bit of the PCI core's about the device, in a process of its own */
+static pid_t toggle_other_bit(struct tph_device *d)
+{
+	pid_t child = fork();
+	char path[PATH_MAX];
+	char value;
+	int fd, i;
+
+	VFIO_ASSERT_GE(child, 0);
+	if (child)
+		return child;
+
+	snprintf_assert(path, sizeof(path),
+			"/sys/bus/pci/devices/%s/broken_parity_status", d->bdf);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		_exit(1);
+
+	for (i = 0; i <= TOGGLES; i++) {
+		const char *wanted = i % 2 ? "1" : "0";
+
+		if (pwrite(fd, wanted, 1, 0) != 1 ||
+		    pread(fd, &value, 1, 0) != 1 || value != *wanted)
+			_exit(2);
+	}
+	_exit(0);
+}
+
+/* Turning TPH on and off changes nothing else, and is not changed by others. */
+TEST_F(vfio_pci_tph_test, unrelated_bit)
+{
+	struct tph_device *d = &self->d;
+	int status, i = 0;
+	pid_t child;
+
+	vfio_pci_tph_opt_in(d->device);
+	child = toggle_other_bit(d);
+	while (!waitpid(child, &status, WNOHANG)) {
+		set_ctrl(d, i++ % 2 ? CTRL_OFF : CTRL_NS);
+	}
+
+	ASSERT_TRUE(WIFEXITED(status));
+	ASSERT_EQ(0, WEXITSTATUS(status));
+	ASSERT_GT(i, 1);
+}
+
 /* A reset that the user did not ask for is none of the user's business. */
 TEST_F(vfio_pci_tph_test, sysfs_reset)
 {
@@ -1950,6 +2062,17 @@ TEST_F(vfio_pci_tph_st_test, namespaces)
 	check_ext_hint(d, 1, 1, 0);
 	check_ext_hint(d, 5, 1, XTAG_P(cpu));
 
+	/* A reset by others keeps the kind, and so do vectors made anew. */
+	ASSERT_EQ(0, write_device(d, "reset", "1"));
+	check_ctrl(d, CTRL_IV_EXT);
+	check_table(d, xtags);
+	if (cap_loc(d->cap) == PCI_TPH_LOC_MSIX) {
+		vfio_pci_msix_disable(d->device);
+		vfio_pci_msix_enable(d->device, 0, nr_entries(d));
+		check_ctrl(d, CTRL_IV_EXT);
+		check_table(d, xtags);
+	}
+
 	/* Off counts as 8 bits. */
 	set_ctrl(d, CTRL_OFF);
 	check_table(d, tags);
@@ -1979,6 +2102,7 @@ TEST_F(vfio_pci_tph_st_test, failed_change_of_kind)
 {
 	struct tph_device *d = &self->d;
 	u32 ctrl = CTRL_IV_EXT;
+	u16 tags[MAX_ENTRIES];
 
 	if (!self->d.sim)
 		SKIP(return, "Needs a simulated device");
@@ -1997,9 +2121,55 @@ TEST_F(vfio_pci_tph_st_test, failed_change_of_kind)
 	check_ctrl(d, PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE,
 					 PCI_TPH_REQ_DISABLE));
 
-	/* What was kept is still there. */
+	/* What was kept is still there, and goes with TPH off. */
+	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+	check_table(d, tags);
 	set_ctrl(d, CTRL_IV);
 	check_started(d);
+}
+
+/* Neither does the device stay on if it cannot be told to change. */
+TEST_F(vfio_pci_tph_st_test, failed_control_write)
+{
+	static const u32 olds[] = { CTRL_IV, CTRL_IV_EXT };
+	static const u32 news[] = { CTRL_OFF, CTRL_NS, CTRL_IV, CTRL_IV_EXT };
+	struct tph_device *d = &self->d;
+	u16 tags[MAX_ENTRIES];
+	u32 i, fail;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	tph_start(d);
+	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+
+	for (i = 0; i < ARRAY_SIZE(olds) * ARRAY_SIZE(news) * 3; i++) {
+		u32 old = olds[i % 2], new = news[i / 2 % 4];
+
+		if (old == new)
+			continue;
+
+		fail = i / 8;
+		set_ctrl(d, old);
+		pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1,
+				   fail);
+		if (pwrite(d->device->fd, &new, sizeof(new),
+			   d->device->config_space.offset + d->pos +
+			   PCI_TPH_CTRL) == sizeof(new)) {
+			/* It took fewer writes. */
+			ASSERT_NE(0, fail);
+			pci_sim_fail_none(d->sim, d->ep);
+			check_ctrl(d, new);
+			continue;
+		}
+
+		ASSERT_EQ(EIO, errno);
+		pci_sim_fail_none(d->sim, d->ep);
+		ASSERT_EQ(0, hw_ctrl(d) & PCI_TPH_CTRL_REQ_EN_MASK);
+		check_ctrl(d, hw_ctrl(d));
+		check_table(d, tags);
+		set_ctrl(d, CTRL_IV);
+		check_started(d);
+	}
 }
 
 enum step { STEP_PROGRAM, STEP_ENABLE, STEP_VECTORS, NR_STEPS };
@@ -2216,7 +2386,7 @@ TEST_F(vfio_pci_tph_literal, ranges)
 	};
 	struct tph_device *d = &self->d;
 	u16 tags[MAX_ENTRIES];
-	int i, ret, ext;
+	int i, j, ret, ext;
 
 	if (!self->d.sim)
 		SKIP(return, "Needs a simulated device");
@@ -2229,8 +2399,8 @@ TEST_F(vfio_pci_tph_literal, ranges)
 		ext = cases[i].flags & EXTENDED;
 		set_ctrl(d, ext ? CTRL_IV_EXT : CTRL_IV);
 		fill_tags(tags, 0, MAX_ENTRIES, 0x11);
-		for (ret = 0; ret < nr_entries(d); ret++)
-			vfio_pci_tph_st(d->device, SRC_LITERAL | ext, ret, 1,
+		for (j = 0; j < nr_entries(d); j++)
+			vfio_pci_tph_st(d->device, SRC_LITERAL | ext, j, 1,
 					(u32[]){ 0x11 });
 
 		ret = try_st(d, SRC_LITERAL | cases[i].flags, 3, 1, dests + 1);
@@ -2685,19 +2855,19 @@ TEST_F(vfio_pci_tph_shapes, af_flr)
 /* Firmware that answers, does not, or lies */
 TEST_F_TIMEOUT(vfio_pci_tph_shapes, firmware, 120)
 {
-	static const struct {
+	const struct {
 		const char *acpi_path;
 		bool function;
 		int ret;
 		u16 tag;
 		int required;
 	} cases[] = {
-		{ "\\_SB.PSM0", true, 1, 0x41, 1 },
-		{ "\\_SB.PSM1", true, 1, 0x61, 1 },
+		{ "\\_SB.PSM0", true, 1, TAG_V(0), 1 },
+		{ "\\_SB.PSM1", true, 1, TAG_V(0) + 0x20, 1 },
 		{ "\\_SB.PSM2", false, -EOPNOTSUPP, 0, -EOPNOTSUPP },
 		{ "\\_SB.PSM3", true, -EIO, 0, -EIO },
 		{ "\\_SB.PSM4", true, -EIO, 0, -EIO },
-		{ "\\_SB.PSM5", true, 1, 0x41, 1 },
+		{ "\\_SB.PSM5", true, 1, TAG_V(0), 1 },
 		/* Its tags have 16 bits, and no 8-bit request carries one. */
 		{ "\\_SB.PSM6", true, 1, 0, -ENOENT },
 		{ NULL, false, -EOPNOTSUPP, 0, -EOPNOTSUPP },
@@ -2783,10 +2953,12 @@ static void check_path(struct tph_device *d, const char *path)
 
 	snprintf_assert(file, sizeof(file), "/sys/kernel/debug/vfio/%s/pci/tph",
 			d->bdf);
-	f = fopen(file, "re");
-	if (!f)
+	/* Without CONFIG_VFIO_DEBUGFS there is nothing to look at. */
+	if (access("/sys/kernel/debug/vfio", F_OK))
 		return;
 
+	f = fopen(file, "re");
+	VFIO_ASSERT_NOT_NULL(f);
 	VFIO_ASSERT_NOT_NULL(fgets(line, sizeof(line), f));
 	fclose(f);
 	VFIO_ASSERT_NOT_NULL(strstr(line, path), "%s: %s\n", d->ep, line);
@@ -2851,6 +3023,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, path, 120)
 	};
 	char name[64], ep[64];
 	struct tph_device d;
+	const char *sw;
 	bool ext;
 	int i;
 
@@ -2871,8 +3044,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, path, 120)
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
 		TH_LOG("Path %d: %s", i, cases[i].path);
-		snprintf_assert(ep, sizeof(ep), "hb0/rp%d%s/ep0", i,
-				cases[i].sw ? "/sw0/dp0" : "");
+		sw = cases[i].sw ? "/sw0/dp0" : "";
+		snprintf_assert(ep, sizeof(ep), "hb0/rp%d%s/ep0", i, sw);
 		shape_open(&d, self->sim, ep, variant->level);
 		check_path(&d, cases[i].path);
 
@@ -2947,10 +3120,29 @@ TEST_F(vfio_pci_tph_shapes, blocked_prefixes)
 		ASSERT_EQ(PCI_SIM_FATE_BLOCKED, record.fate);
 	}
 	check_ext(&d, false);
+
+	/* What has been accepted in D3hot may not be possible in D0 any more. */
+	if (has_table(&d)) {
+		u32 cpu = 0;
+
+		set_blocking(bdf, false);
+		program(&d, 0, 2, 0);
+		set_power_state(&d, PM_D3HOT);
+		vfio_pci_tph_st(d.device, SRC_CPU_V | EXTENDED, 0, 1, &cpu);
+		vfio_pci_config_writel(d.device, d.pos + PCI_TPH_CTRL,
+				       CTRL_IV_EXT);
+		ASSERT_EQ(CTRL_IV_EXT, user_read(&d, PCI_TPH_CTRL));
+		set_blocking(bdf, true);
+		set_power_state(&d, PM_D0);
+		check_ctrl(&d, CTRL_IV);
+		check_hint(&d, 0, 1, 0);
+		check_hint(&d, 1, 1, TAG_V(0));
+	}
 	shape_close(&d);
 }
 
-static int expected_resolve(u32 flags, u32 src, bool opted_in)
+static int expected_resolve(struct tph_device *d, u32 flags, u32 src,
+			    bool opted_in)
 {
 	if (flags & ~(KNOWN_FLAGS & ~(REQUIRE_ST | SRC_NONE | SRC_LITERAL)))
 		return -EINVAL;
@@ -2958,7 +3150,7 @@ static int expected_resolve(u32 flags, u32 src, bool opted_in)
 		return -EINVAL;
 	if (!opted_in)
 		return -EPERM;
-	if (flags & SRC_DMABUF)
+	if (flags & SRC_DMABUF || (flags & EXTENDED && !has_ext(d)))
 		return -EOPNOTSUPP;
 	return src >= nr_possible_cpus() ? -EINVAL : 0;
 }
@@ -2978,8 +3170,9 @@ static void check_resolve(struct tph_device *d, u32 flags, u32 src,
 	ret = __vfio_pci_tph_resolve(d->device, flags, src, &resolve);
 	check_untouched(d);
 
-	VFIO_ASSERT_EQ(ret, resolves(d) ? expected_resolve(flags, src, opted_in) :
-					  -EOPNOTSUPP,
+	VFIO_ASSERT_EQ(ret, resolves(d) ?
+			    expected_resolve(d, flags, src, opted_in) :
+			    -EOPNOTSUPP,
 		       "Flags %#x, source %u\n", flags, src);
 	VFIO_ASSERT_EQ(resolve.flags, flags);
 	VFIO_ASSERT_EQ(resolve.src, src);
@@ -2992,15 +3185,15 @@ static void check_resolve(struct tph_device *d, u32 flags, u32 src,
 /* Who can make use of a tag is told the tags of CPUs. */
 TEST_F(vfio_pci_tph_shapes, resolve)
 {
-	static const u32 modes[] = { 1, 3, 5, 7 };
+	static const u32 modes[] = { 1, 7, 5, 7 };
 	struct tph_device d;
 	char attrs[64];
 	u32 flags;
 	int i, bit;
 
 	for (i = 0; i < ARRAY_SIZE(modes); i++) {
-		snprintf_assert(attrs, sizeof(attrs), "tph_ext=1 tph_modes=%u",
-				modes[i]);
+		snprintf_assert(attrs, sizeof(attrs), "tph_ext=%d tph_modes=%u",
+				i / 2, modes[i]);
 		add_endpoint(self->sim, i, attrs);
 	}
 	pci_sim_set_live(self->sim, true);
