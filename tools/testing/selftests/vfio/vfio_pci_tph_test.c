@@ -108,8 +108,10 @@ static int cpu_apic_id(u32 cpu)
 
 	VFIO_ASSERT_NOT_NULL(file);
 	while (ret < 0 && fgets(line, sizeof(line), file)) {
-		sscanf(line, "processor : %u", &processor);
-		if (processor == cpu && sscanf(line, "apicid : %u", &id) == 1)
+		if (sscanf(line, "processor : %u", &id) == 1)
+			processor = id;
+		else if (processor == cpu &&
+			 sscanf(line, "apicid : %u", &id) == 1)
 			ret = id;
 	}
 	fclose(file);
@@ -1355,9 +1357,8 @@ TEST_F(vfio_pci_tph_test, unrelated_bit)
 
 	vfio_pci_tph_opt_in(d->device);
 	child = toggle_other_bit(d);
-	while (!waitpid(child, &status, WNOHANG)) {
+	while (!waitpid(child, &status, WNOHANG))
 		set_ctrl(d, i++ % 2 ? CTRL_OFF : CTRL_NS);
-	}
 
 	ASSERT_TRUE(WIFEXITED(status));
 	ASSERT_EQ(0, WEXITSTATUS(status));
@@ -3023,7 +3024,6 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, path, 120)
 	};
 	char name[64], ep[64];
 	struct tph_device d;
-	const char *sw;
 	bool ext;
 	int i;
 
@@ -3044,8 +3044,10 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, path, 120)
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
 		TH_LOG("Path %d: %s", i, cases[i].path);
-		sw = cases[i].sw ? "/sw0/dp0" : "";
-		snprintf_assert(ep, sizeof(ep), "hb0/rp%d%s/ep0", i, sw);
+		if (cases[i].sw)
+			snprintf_assert(ep, sizeof(ep), "hb0/rp%d/sw0/dp0/ep0", i);
+		else
+			snprintf_assert(ep, sizeof(ep), "hb0/rp%d/ep0", i);
 		shape_open(&d, self->sim, ep, variant->level);
 		check_path(&d, cases[i].path);
 
