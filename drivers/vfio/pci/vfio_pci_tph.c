@@ -180,8 +180,8 @@ static bool vfio_pci_tph_is_ext(u32 ctrl)
 }
 
 /*
- * Let the user see @ctrl, and the tags that go with it in a table that is in the
- * capability.  Below that level a guest has no use for them.
+ * Let the user see @ctrl, and who can program any tag also those that go with it
+ * in a table that is in the capability.
  */
 static void vfio_pci_tph_show(struct vfio_pci_core_device *vdev, u32 ctrl)
 {
