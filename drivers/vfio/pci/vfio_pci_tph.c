@@ -9,7 +9,8 @@
  *
  * There is one state with three views: the user's in vconfig, that of the PCI
  * core in struct pci_dev, and the hardware.  They agree whenever memory_lock is
- * released, except that the hardware follows at D0 what changes outside of it.
+ * released, except that the hardware follows at D0 what changes outside of it,
+ * and that a reset which nobody announces is noticed at the next access.
  *
  * memory_lock, held for writing, protects all of it, as it protects what TPH
  * depends on: MSI-X vectors, resets and the power state.  Inside of it
@@ -56,6 +57,10 @@ static const u32 vfio_pci_tph_grants[] = {
 /* ST modes that can use an ST table.  DS can also do without. */
 #define VFIO_PCI_TPH_TABLE_MODES	(PCI_TPH_CAP_ST_IV | PCI_TPH_CAP_ST_DS)
 
+/* What a reset clears in PCI_COMMAND, and nobody but the user changes */
+#define VFIO_PCI_TPH_COMMAND	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | \
+				 PCI_COMMAND_MASTER)
+
 static unsigned int vfio_pci_tph_level = VFIO_PCI_TPH_NO_ST;
 
 static int vfio_pci_tph_level_set(const char *val, const struct kernel_param *kp)
@@ -80,6 +85,7 @@ MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users
 /**
  * struct vfio_pci_tph - TPH state of a device whose user has opted in
  * @pos: position of the TPH Requester capability
+ * @command: what the user has set in PCI_COMMAND, of VFIO_PCI_TPH_COMMAND
  * @stale: the user's view has changed while the hardware was out of D0
  * @in_msix: the ST table is in the MSI-X table
  * @nr_entries: entries of the ST table that the user can program, 0 without
@@ -91,6 +97,7 @@ MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users
  */
 struct vfio_pci_tph {
 	u16	pos;
+	u16	command;
 	bool	stale;
 	bool	in_msix;
 	u16	nr_entries;
@@ -330,7 +337,7 @@ static int vfio_pci_tph_apply(struct vfio_pci_core_device *vdev, u32 ctrl)
  * @vdev: device
  *
  * Not only vfio brings a device to D0, a reset by sysfs and system resume do too,
- * so whoever is about to change the state calls this first.
+ * so vfio_pci_tph_sync() looks at that as well.
  *
  * Context: May sleep.  memory_lock is held for writing if the user has opted
  * in.
@@ -419,6 +426,122 @@ static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 old,
 }
 
 /**
+ * vfio_pci_tph_command - The user has written PCI_COMMAND
+ * @vdev: device
+ *
+ * Context: May sleep.  memory_lock is held for writing.
+ */
+void vfio_pci_tph_command(struct vfio_pci_core_device *vdev)
+{
+	u16 cmd;
+
+	if (!vdev->tph)
+		return;
+
+	if (pci_user_read_config_word(vdev->pdev, PCI_COMMAND, &cmd) ||
+	    PCI_POSSIBLE_ERROR(cmd))
+		cmd = 0;
+
+	vdev->tph->command = cmd & VFIO_PCI_TPH_COMMAND;
+}
+
+/*
+ * Has the device been reset by somebody who neither tells nor restores it: a
+ * reset of its PF, the recovery from an error of another function, or the device
+ * itself?  Where PCI_COMMAND has nothing to lose the control register tells.
+ */
+static bool vfio_pci_tph_was_reset(struct vfio_pci_core_device *vdev)
+{
+	struct vfio_pci_tph *tph = vdev->tph;
+	struct pci_dev *pdev = vdev->pdev;
+	u32 ctrl;
+	u16 cmd;
+
+	if (pdev->current_state != PCI_D0 || pci_channel_offline(pdev))
+		return false;
+
+	if (tph->command)
+		return !pci_user_read_config_word(pdev, PCI_COMMAND, &cmd) &&
+		       tph->command & ~cmd;
+
+	return vfio_pci_tph_ctrl(vdev) &&
+	       !pci_user_read_config_dword(pdev, tph->pos + PCI_TPH_CTRL,
+					   &ctrl) &&
+	       vfio_pci_tph_ctrl(vdev) & ~ctrl;
+}
+
+/* The state after a reset.  The opt-in stays. */
+static void vfio_pci_tph_forget(struct vfio_pci_core_device *vdev)
+{
+	struct vfio_pci_tph *tph = vdev->tph;
+
+	WRITE_ONCE(vdev->tph_lost, false);
+	memset(tph->st, 0, 2 * tph->nr_entries * sizeof(*tph->st));
+	tph->stale = false;
+	vfio_pci_tph_show(vdev, 0);
+}
+
+/* If a reset has cleared TPH, and nobody has said so, take that over */
+static bool vfio_pci_tph_notice_reset(struct vfio_pci_core_device *vdev)
+{
+	if (!READ_ONCE(vdev->tph_lost) && !vfio_pci_tph_was_reset(vdev))
+		return false;
+
+	vfio_pci_tph_forget(vdev);
+	pci_cfg_access_lock(vdev->pdev);
+	pcie_tph_forget(vdev->pdev);
+	pci_cfg_access_unlock(vdev->pdev);
+	vfio_pci_tph_command(vdev);
+	return true;
+}
+
+/**
+ * vfio_pci_tph_sync - Take over what has happened to the device
+ * @vdev: device
+ *
+ * To be called before the state is looked at or changed, and before the user
+ * writes PCI_COMMAND.
+ *
+ * Context: May sleep.  memory_lock is held for writing.
+ */
+void vfio_pci_tph_sync(struct vfio_pci_core_device *vdev)
+{
+	lockdep_assert_held_write(&vdev->memory_lock);
+
+	if (!vdev->tph)
+		return;
+
+	vfio_pci_tph_notice_reset(vdev);
+	vfio_pci_tph_d0(vdev);
+}
+
+/**
+ * vfio_pci_tph_refresh - The user is about to read the capability
+ * @vdev: device, whose user has opted in
+ *
+ * Context: May sleep.  Takes memory_lock.
+ */
+void vfio_pci_tph_refresh(struct vfio_pci_core_device *vdev)
+{
+	guard(rwsem_write)(&vdev->memory_lock);
+
+	vfio_pci_tph_sync(vdev);
+}
+
+/**
+ * vfio_pci_tph_error - The device is cut off after a fatal error
+ * @vdev: device
+ *
+ * A reset follows that nobody announces, and after it nothing is restored.
+ *
+ * Context: Any.
+ */
+void vfio_pci_tph_error(struct vfio_pci_core_device *vdev)
+{
+	WRITE_ONCE(vdev->tph_lost, true);
+}
+
+/**
  * vfio_pci_tph_write_ctrl - The user writes the TPH Requester Control register
  * @vdev: device
  * @byte: first byte of the register that is written, 0..3
@@ -444,7 +567,7 @@ int vfio_pci_tph_write_ctrl(struct vfio_pci_core_device *vdev,
 
 	guard(rwsem_write)(&vdev->memory_lock);
 
-	vfio_pci_tph_d0(vdev);
+	vfio_pci_tph_sync(vdev);
 
 	old = vfio_pci_tph_vctrl(vdev);
 	val = (old & ~mask) | ((val << (byte * BITS_PER_BYTE)) & mask);
@@ -487,7 +610,7 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 	if (pci_channel_offline(pdev))
 		return -EIO;
 
-	vfio_pci_tph_d0(vdev);
+	vfio_pci_tph_sync(vdev);
 
 	ctrl = vfio_pci_tph_vctrl(vdev);
 	if (pdev->current_state != PCI_D0) {
@@ -536,6 +659,12 @@ int vfio_pci_tph_msix_begin(struct vfio_pci_core_device *vdev)
 	    vdev->pdev->current_state != PCI_D0)
 		return 0;
 
+	/* After a reset there is nothing to apply again */
+	if (READ_ONCE(vdev->tph_lost)) {
+		vfio_pci_tph_forget(vdev);
+		pcie_tph_forget(vdev->pdev);
+	}
+
 	return pcie_tph_pause(vdev->pdev);
 }
 
@@ -581,16 +710,6 @@ void vfio_pci_tph_msix_end(struct vfio_pci_core_device *vdev,
 		vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 }
 
-/* The state after a reset.  The opt-in stays. */
-static void vfio_pci_tph_forget(struct vfio_pci_core_device *vdev)
-{
-	struct vfio_pci_tph *tph = vdev->tph;
-
-	memset(tph->st, 0, 2 * tph->nr_entries * sizeof(*tph->st));
-	tph->stale = false;
-	vfio_pci_tph_show(vdev, 0);
-}
-
 /**
  * vfio_pci_tph_off - Turn TPH off and clear the ST table
  * @vdev: device
@@ -602,7 +721,7 @@ void vfio_pci_tph_off(struct vfio_pci_core_device *vdev)
 {
 	u16 cmd;
 
-	if (!vdev->tph)
+	if (!vdev->tph || vfio_pci_tph_notice_reset(vdev))
 		return;
 
 	/* No access to the MSI-X table then: the zeros follow at D0 */
@@ -727,6 +846,8 @@ static int vfio_pci_tph_opt_in(struct vfio_pci_core_device *vdev)
 
 	/* Pairs with vfio_pci_tph_virtualized() */
 	smp_store_release(&vdev->tph, no_free_ptr(tph));
+	vfio_pci_tph_forget(vdev);
+	vfio_pci_tph_command(vdev);
 	return 0;
 }
 

@@ -75,7 +75,9 @@ void pci_sim_add_cap(struct pci_sim_fn *fn, u8 id, u16 where)
 			    0);
 	} else {
 		pci_sim_def(fn, PCI_CAPABILITY_LIST, 1, where, 0, 0);
-		pci_sim_def(fn, PCI_STATUS, 2, PCI_STATUS_CAP_LIST, 0,
+		/* Resets are done when the write returns: nothing to wait for */
+		pci_sim_def(fn, PCI_STATUS, 2,
+			    PCI_STATUS_CAP_LIST | PCI_STATUS_IMM_READY, 0,
 			    PCI_STATUS_PARITY | PCI_STATUS_SIG_TARGET_ABORT |
 			    PCI_STATUS_REC_TARGET_ABORT |
 			    PCI_STATUS_REC_MASTER_ABORT |

@@ -1506,6 +1506,98 @@ TEST_F(vfio_pci_tph_test, hot_reset)
 	check_reset(d);
 }
 
+#define COMMAND_ON	(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)
+
+/* Reset the bus without telling the kernel, which restores nothing then. */
+static void backdoor_reset(struct tph_device *d)
+{
+	char rp[PCI_SIM_BDF_SIZE];
+	u16 control;
+
+	pci_sim_get_bdf(d->sim, "hb0/rp0", rp);
+	sysfs_config_access(rp, false, PCI_BRIDGE_CONTROL, sizeof(control),
+			    &control);
+	control |= PCI_BRIDGE_CTL_BUS_RESET;
+	sysfs_config_access(rp, true, PCI_BRIDGE_CONTROL, sizeof(control),
+			    &control);
+	control &= ~PCI_BRIDGE_CTL_BUS_RESET;
+	sysfs_config_access(rp, true, PCI_BRIDGE_CONTROL, sizeof(control),
+			    &control);
+
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+}
+
+/* The user does something that has to show that the device was reset. */
+static void notice_by_read(struct tph_device *d)
+{
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), CTRL_OFF);
+}
+
+static void notice_by_command(struct tph_device *d)
+{
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+}
+
+/* Mode Select alone, so that Requester Enable would stay if it were still on */
+static void notice_by_ctrl(struct tph_device *d)
+{
+	vfio_pci_config_writeb(d->device, d->pos + PCI_TPH_CTRL,
+			       PCI_TPH_ST_NS_MODE);
+	check_ctrl(d, CTRL_OFF);
+}
+
+static void notice_by_st(struct tph_device *d)
+{
+	if (has_table(d))
+		vfio_pci_tph_st(d->device, SRC_NONE, 0, 1, NULL);
+	else
+		vfio_pci_tph_opt_in(d->device);
+}
+
+static void notice_by_close(struct tph_device *d)
+{
+	tph_reopen(d);
+	vfio_pci_tph_opt_in(d->device);
+}
+
+static void check_noticed(struct tph_device *d, u16 command,
+			  void (*notice)(struct tph_device *d))
+{
+	vfio_pci_cmd_clear(d->device, COMMAND_ON | PCI_COMMAND_IO);
+	vfio_pci_cmd_set(d->device, command);
+	tph_start(d);
+	check_started(d);
+
+	backdoor_reset(d);
+	notice(d);
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
+	check_reset(d);
+
+	/* The device has no interrupts any more, but the kernel has vectors */
+	if (d->device->msi_eventfds[0] >= 0)
+		vfio_pci_msix_disable(d->device);
+}
+
+/* Resets that nobody announces are noticed the next time that it matters. */
+TEST_F_TIMEOUT(vfio_pci_tph_test, backdoor_reset, 120)
+{
+	static void (* const notices[])(struct tph_device *d) = {
+		notice_by_read, notice_by_command, notice_by_ctrl, notice_by_st,
+		notice_by_close,
+	};
+	struct tph_device *d = &self->d;
+	u32 i;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	for (i = 0; i < ARRAY_SIZE(notices); i++) {
+		check_noticed(d, 0, notices[i]);
+		check_noticed(d, COMMAND_ON, notices[i]);
+	}
+}
+
 /* Closing gives everything back, and the next user starts from nothing. */
 TEST_F(vfio_pci_tph_test, close)
 {
