@@ -8,7 +8,7 @@ export KERNEL
 export RUN
 
 .PHONY: help deps tree export roundtrip series-check guest-build guest \
-	demo check clean send
+	demo bench check clean send
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -40,6 +40,9 @@ guest: guest-build ## boot the guest: RUN="shell", RUN="COMMAND", or all tests
 
 demo: guest-build ## show a DMA write that carries the tag a program asked for
 	@scripts/guest/run plain 120 /tests/vfio_pci_tph_demo
+
+bench: guest-build ## what a batch of Steering Tags costs, against the base's loop
+	@scripts/bench
 
 check: deps ## everything: series and guest, plain and debug; ends in a summary
 	@scripts/check
