@@ -14,7 +14,9 @@
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
 #include <linux/sched/task.h>
+#include <linux/timekeeping.h>
 #include <linux/unaligned.h>
+#include <linux/workqueue.h>
 
 #include "../pci.h"
 #include "../msi/msi.h"
@@ -75,6 +77,11 @@ struct tph_ctx {
 	/* Accesses to the endpoint */
 	struct tph_access	log[128];
 	unsigned int		nr;
+	unsigned int		nr_cap;		/* of them to the capability */
+	unsigned int		toggles;	/* of TPH Requester Enable */
+
+	/* Accesses to the components above */
+	unsigned int		nr_above;
 
 	/* Fail @fail_count accesses to the dword at @fail_where after @fail_skip */
 	int			fail_where;
@@ -84,7 +91,8 @@ struct tph_ctx {
 
 	/* MSI-X Table */
 	u32			*table;
-	unsigned int		irqs[TABLE_SIZE];
+	unsigned int		*irqs;
+	unsigned int		nr_vectors;
 	unsigned int		vctrl_writes;
 	unsigned int		flushes;
 	bool			registered;
@@ -117,6 +125,7 @@ static void tph_log(struct tph_ctx *ctx, bool write, int where, int size,
 			.val = val,
 		};
 	ctx->nr++;
+	ctx->nr_cap += ctx->pdev->tph_cap && where >= ctx->pdev->tph_cap;
 }
 
 static struct tph_port *tph_port_on(struct pci_bus *bus)
@@ -139,6 +148,7 @@ static int tph_fake_read(struct pci_bus *bus, unsigned int devfn, int where,
 	u32 reg = 0;
 
 	if (port) {
+		ctx->nr_above++;
 		if (port->fails) {
 			/* As a port that does not respond, but without error */
 			*val = GENMASK(size * 8 - 1, 0);
@@ -159,11 +169,17 @@ static int tph_fake_read(struct pci_bus *bus, unsigned int devfn, int where,
 	return PCIBIOS_SUCCESSFUL;
 }
 
+static bool tph_requests_enabled(struct tph_ctx *ctx)
+{
+	return get_unaligned_le32(&ctx->cfg[CTRL]) & PCI_TPH_CTRL_REQ_EN_MASK;
+}
+
 static int tph_fake_write(struct pci_bus *bus, unsigned int devfn, int where,
 			  int size, u32 val)
 {
 	struct tph_ctx *ctx = bus->sysdata;
 	u32 reg = (__force u32)cpu_to_le32(val);
+	bool enabled = tph_requests_enabled(ctx);
 
 	if (tph_port_on(bus))
 		return PCIBIOS_SET_FAILED;
@@ -172,6 +188,7 @@ static int tph_fake_write(struct pci_bus *bus, unsigned int devfn, int where,
 		return PCIBIOS_SET_FAILED;
 
 	memcpy(&ctx->cfg[where], &reg, size);
+	ctx->toggles += tph_requests_enabled(ctx) != enabled;
 	tph_log(ctx, true, where, size, val);
 
 	return PCIBIOS_SUCCESSFUL;
@@ -238,6 +255,9 @@ static void put_switch(struct tph_ctx *ctx)
 static void clear_log(struct tph_ctx *ctx)
 {
 	ctx->nr = 0;
+	ctx->nr_cap = 0;
+	ctx->nr_above = 0;
+	ctx->toggles = 0;
 }
 
 static void fail_write(struct tph_ctx *ctx, int where, unsigned int skip,
@@ -1213,22 +1233,25 @@ static void tph_dev_release(struct device *dev)
 {
 }
 
-/* Vectors for all entries but @hole, in a table that holds @old */
-static void enable_msix(struct kunit *test, int hole, u32 old)
+/* Vectors for all of @size entries but @hole, in a table that holds @old */
+static void enable_msix_table(struct kunit *test, int size, int hole, u32 old)
 {
 	struct tph_ctx *ctx = test->priv;
 	struct pci_dev *pdev = ctx->pdev;
 	struct msi_desc *desc;
 	int i, irq;
 
-	ctx->table = kunit_kzalloc(test, TABLE_SIZE * PCI_MSIX_ENTRY_SIZE,
-				   GFP_KERNEL);
+	ctx->table = kunit_kzalloc(test, size * PCI_MSIX_ENTRY_SIZE, GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, ctx->table);
-	for (i = 0; i < TABLE_SIZE; i++)
+	for (i = 0; i < size; i++)
 		*vctrl(ctx, i) = old;
 
-	probe_at(ctx, TPH_POS, ALL_MODES | IN_MSIX | ENTRIES(TABLE_SIZE),
-		 TABLE_SIZE);
+	ctx->irqs = kunit_kcalloc(test, size, sizeof(*ctx->irqs), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ctx->irqs);
+	ctx->nr_vectors = size;
+
+	probe_at(ctx, TPH_POS, ALL_MODES | IN_MSIX |
+		 FIELD_PREP(PCI_TPH_CAP_ST_MASK, size - 1), size);
 
 	KUNIT_ASSERT_EQ(test, device_register(&pdev->dev), 0);
 	ctx->registered = true;
@@ -1236,7 +1259,7 @@ static void enable_msix(struct kunit *test, int hole, u32 old)
 	pdev->msix_base = (void __iomem __force *)ctx->table;
 	pdev->msix_enabled = 1;
 
-	for (i = 0; i < TABLE_SIZE; i++) {
+	for (i = 0; i < size; i++) {
 		struct msi_desc init = { .msi_index = i };
 
 		if (i == hole)
@@ -1249,13 +1272,20 @@ static void enable_msix(struct kunit *test, int hole, u32 old)
 		guard(msi_descs_lock)(&pdev->dev);
 		msix_prepare_msi_desc(pdev, &init);
 		KUNIT_ASSERT_EQ(test, msi_insert_msi_desc(&pdev->dev, &init), 0);
-		msi_for_each_desc(desc, &pdev->dev, MSI_DESC_NOTASSOCIATED)
-			irq_set_msi_desc(irq, desc);
 	}
+
+	scoped_guard(msi_descs_lock, &pdev->dev)
+		msi_for_each_desc(desc, &pdev->dev, MSI_DESC_NOTASSOCIATED)
+			irq_set_msi_desc(ctx->irqs[desc->msi_index], desc);
 
 	kunit_activate_static_stub(test, msix_set_tph_tag, tph_stub_set_tag);
 	kunit_activate_static_stub(test, msix_flush_tph_tags, tph_stub_flush);
 	clear_log(ctx);
+}
+
+static void enable_msix(struct kunit *test, int hole, u32 old)
+{
+	enable_msix_table(test, TABLE_SIZE, hole, old);
 }
 
 static void disable_msix(struct tph_ctx *ctx)
@@ -1270,7 +1300,7 @@ static void disable_msix(struct tph_ctx *ctx)
 		msi_free_msi_descs(dev);
 	}
 
-	for (i = 0; i < TABLE_SIZE; i++)
+	for (i = 0; i < ctx->nr_vectors; i++)
 		if (ctx->irqs[i])
 			irq_free_desc(ctx->irqs[i]);
 }
@@ -1457,6 +1487,228 @@ static void tph_msix_clear(struct kunit *test)
 	}
 }
 
+/*
+ * Benchmark: what a batch costs, compared with the loop over single entries that
+ * it replaces.
+ *
+ * base_*() do what pcie_tph_set_st_entry() did in Linux 7.3: in
+ * drivers/pci/tph.c set_ctrl_reg_req_en(), pcie_tph_get_st_table_loc(), and
+ * write_tag_to_st_table() with pcie_tph_get_st_table_size(); in
+ * drivers/pci/msi/msi.c pci_msix_write_tph_tag().  All accesses, locks and
+ * look-ups are the same, but the handling of errors is left out.
+ */
+
+static void base_set_req_en(struct pci_dev *pdev, u8 req_type)
+{
+	u32 reg;
+
+	pci_read_config_dword(pdev, pdev->tph_cap + PCI_TPH_CTRL, &reg);
+	FIELD_MODIFY(PCI_TPH_CTRL_REQ_EN_MASK, &reg, req_type);
+	pci_write_config_dword(pdev, pdev->tph_cap + PCI_TPH_CTRL, reg);
+}
+
+static u32 base_st_table_loc(struct pci_dev *pdev)
+{
+	u32 reg;
+
+	pci_read_config_dword(pdev, pdev->tph_cap + PCI_TPH_CAP, &reg);
+
+	return reg & PCI_TPH_CAP_LOC_MASK;
+}
+
+static int base_write_cap(struct pci_dev *pdev, unsigned int index, u16 tag)
+{
+	u32 reg;
+
+	/* The size, which is that of a table in the capability alone */
+	if (base_st_table_loc(pdev) != PCI_TPH_LOC_CAP)
+		return -ENXIO;
+	pci_read_config_dword(pdev, pdev->tph_cap + PCI_TPH_CAP, &reg);
+	if (index > FIELD_GET(PCI_TPH_CAP_ST_MASK, reg))
+		return -ENXIO;
+
+	return pci_write_config_word(pdev, ST(index), tag);
+}
+
+static int base_write_msix(struct pci_dev *pdev, unsigned int index, u16 tag)
+{
+	unsigned int virq = msi_get_virq(&pdev->dev, index);
+	struct tph_ctx *ctx = pdev->bus->sysdata;
+	struct irq_desc *irq_desc;
+	struct msi_desc *desc;
+
+	guard(msi_descs_lock)(&pdev->dev);
+	irq_desc = irq_to_desc(virq);
+	if (!irq_desc)
+		return -ENXIO;
+
+	guard(raw_spinlock_irq)(&irq_desc->lock);
+	desc = irq_data_get_msi_desc(&irq_desc->irq_data);
+	FIELD_MODIFY(PCI_MSIX_ENTRY_CTRL_ST, &desc->pci.msix_ctrl, tag);
+	pci_msix_write_vector_ctrl(desc, desc->pci.msix_ctrl);
+	ctx->vctrl_writes++;
+	readl(pci_msix_desc_addr(desc));
+	ctx->flushes++;
+
+	return 0;
+}
+
+static int base_set_st_entries(struct pci_dev *pdev, unsigned int start,
+			       unsigned int count, const u16 *tags)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < count; i++) {
+		base_set_req_en(pdev, OFF);
+		if (base_st_table_loc(pdev) == PCI_TPH_LOC_MSIX)
+			ret = base_write_msix(pdev, start + i, tags[i]);
+		else
+			ret = base_write_cap(pdev, start + i, tags[i]);
+		if (ret)
+			return ret;
+		base_set_req_en(pdev, pdev->tph_req_type);
+	}
+
+	return count;
+}
+
+struct tph_bench_param {
+	const char	*table;
+	u32		loc;
+	unsigned int	size;
+};
+
+static const struct tph_bench_param tph_bench_params[] = {
+	{ "cap/64", IN_CAP, 64 },
+	{ "msix/32", IN_MSIX, 32 },
+	{ "msix/2048", IN_MSIX, 2048 },
+};
+
+KUNIT_ARRAY_PARAM_DESC(tph_bench, tph_bench_params, table);
+
+struct tph_bench_run {
+	const char	*name;
+	struct pci_dev	*pdev;
+	int		(*set)(struct pci_dev *pdev, unsigned int start,
+			       unsigned int count, const u16 *tags);
+	unsigned int	start;
+	unsigned int	count;
+	u16		*tags;
+	u64		ns;
+};
+
+/* Not in the task of the test, where each stub is looked up, active or not */
+static long tph_bench_time(void *arg)
+{
+	struct tph_bench_run *run = arg;
+	u64 start = ktime_get_ns();
+	int done;
+
+	done = run->set(run->pdev, run->start, run->count, run->tags);
+	run->ns = min(run->ns, ktime_get_ns() - start);
+
+	return done;
+}
+
+static u16 st_entry(struct tph_ctx *ctx, unsigned int index)
+{
+	if (ctx->table)
+		return FIELD_GET(PCI_MSIX_ENTRY_CTRL_ST, *vctrl(ctx, index));
+
+	return cfg_st(ctx, index);
+}
+
+/* @accesses to config space, @windows, and @flushes are what is expected */
+static void tph_bench_count(struct kunit *test, struct tph_bench_run *run,
+			    unsigned int accesses, unsigned int windows,
+			    unsigned int flushes)
+{
+	const struct tph_bench_param *p = test->param_value;
+	struct tph_ctx *ctx = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < run->count; i++)
+		run->tags[i] += i + 1;
+	ctx->vctrl_writes = 0;
+	ctx->flushes = 0;
+	clear_log(ctx);
+	KUNIT_EXPECT_EQ(test, run->set(run->pdev, run->start, run->count,
+				       run->tags), run->count);
+
+	kunit_info(test, "table=%s entries=%u by=%s cap=%u config=%u windows=%u writes=%u flushes=%u ns=%llu\n",
+		   p->table, run->count, run->name, ctx->nr_cap,
+		   ctx->nr + ctx->nr_above, ctx->toggles / 2,
+		   ctx->vctrl_writes, ctx->flushes, run->ns);
+
+	KUNIT_EXPECT_EQ(test, ctx->nr_cap, accesses);
+	KUNIT_EXPECT_EQ(test, ctx->nr + ctx->nr_above, accesses);
+	KUNIT_EXPECT_EQ(test, ctx->toggles, 2 * windows);
+	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes,
+			p->loc == IN_MSIX ? run->count : 0);
+	KUNIT_EXPECT_EQ(test, ctx->flushes, flushes);
+	expect_state(test, MODE_IV, TPH);
+	for (i = 0; i < run->count; i++)
+		KUNIT_EXPECT_EQ(test, st_entry(ctx, run->start + i),
+				run->tags[i]);
+}
+
+/* @n entries at the end, where a vector takes longest to find */
+static void tph_bench_entries(struct kunit *test, unsigned int n, u16 *tags)
+{
+	const struct tph_bench_param *p = test->param_value;
+	struct tph_ctx *ctx = test->priv;
+	struct tph_bench_run base = {
+		.name = "base",
+		.pdev = ctx->pdev,
+		.set = base_set_st_entries,
+		.start = p->size - n,
+		.count = n,
+		.tags = tags,
+		.ns = U64_MAX,
+	};
+	struct tph_bench_run batch = base;
+	int i;
+
+	batch.name = "batch";
+	batch.set = pcie_tph_set_st_entries;
+
+	/* The shortest time is that with the fewest disturbances */
+	for (i = 0; i < 5; i++) {
+		KUNIT_ASSERT_EQ(test, work_on_cpu(0, tph_bench_time, &base), n);
+		KUNIT_ASSERT_EQ(test, work_on_cpu(0, tph_bench_time, &batch), n);
+	}
+
+	if (p->loc == IN_MSIX) {
+		tph_bench_count(test, &base, 5 * n, n, n);
+		tph_bench_count(test, &batch, 2, 1, 1);
+	} else {
+		tph_bench_count(test, &base, 8 * n, n, 0);
+		tph_bench_count(test, &batch, DIV_ROUND_UP(n, 2) + 2, 1, 0);
+	}
+}
+
+static void tph_bench(struct kunit *test)
+{
+	const struct tph_bench_param *p = test->param_value;
+	struct tph_ctx *ctx = test->priv;
+	u16 *tags;
+
+	tags = kunit_kcalloc(test, p->size, sizeof(*tags), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, tags);
+
+	if (p->loc == IN_MSIX)
+		enable_msix_table(test, p->size, -1, 0);
+	else
+		probe(ctx, ALL_MODES | IN_CAP |
+		      FIELD_PREP(PCI_TPH_CAP_ST_MASK, p->size - 1));
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
+
+	tph_bench_entries(test, 1, tags);
+	tph_bench_entries(test, 16, tags);
+	tph_bench_entries(test, p->size, tags);
+}
+
 static void tph_init_bus(struct tph_ctx *ctx, struct pci_bus *bus,
 			 struct pci_bus *parent, struct pci_dev *self)
 {
@@ -1580,4 +1832,17 @@ static struct kunit_suite tph_test_suite = {
 	.test_cases = tph_test_cases,
 };
 
-kunit_test_suite(tph_test_suite);
+static struct kunit_case tph_bench_cases[] = {
+	KUNIT_CASE_PARAM_ATTR(tph_bench, tph_bench_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
+	{}
+};
+
+static struct kunit_suite tph_bench_suite = {
+	.name = "pci-tph-bench",
+	.init = tph_test_init,
+	.exit = tph_test_exit,
+	.test_cases = tph_bench_cases,
+};
+
+kunit_test_suites(&tph_test_suite, &tph_bench_suite);

@@ -1143,6 +1143,7 @@ void vfio_pci_tph_debugfs(struct vfio_pci_core_device *vdev,
 		   le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CAP)));
 	seq_printf(seq, "control: %#010x%s\n", vfio_pci_tph_vctrl(vdev),
 		   tph->stale ? ", waits for D0" : "");
+	seq_printf(seq, "PCI core: %#010x\n", vfio_pci_tph_ctrl(vdev));
 
 	for (i = 0; i < tph->nr_entries; i++) {
 		u16 st = vfio_pci_tph_table(tph, false)[i];

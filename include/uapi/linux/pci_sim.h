@@ -16,6 +16,7 @@
 #define PCI_SIM_DEVICE_ID_UPSTREAM	0x0002
 #define PCI_SIM_DEVICE_ID_DOWNSTREAM	0x0003
 #define PCI_SIM_DEVICE_ID_ENDPOINT	0x0004
+#define PCI_SIM_DEVICE_ID_COLLECTOR	0x0005
 
 /*
  * BAR 0 is ordinary memory; the engine reads its descriptor from offset 0
@@ -53,6 +54,7 @@ enum pci_sim_op {
  * @vector: MSI-X vector that the requests belong to: it selects the entry of
  *	    the ST table in Interrupt Vector Mode, and in Device Specific Mode
  *	    if there is a table, and is raised at the end with PCI_SIM_DESC_IRQ
+ *	    (with MSI, the one message that there is)
  * @st: Steering Tag of the requests in Device Specific Mode without a table
  * @ph: Processing Hint of the requests, 0..3
  * @reserved: must be 0
@@ -79,17 +81,18 @@ enum pci_sim_record_type {
 	PCI_SIM_TLP_MSI,	/* Memory Write Request of an interrupt */
 	PCI_SIM_RESET,
 	PCI_SIM_VIOLATION,
+	PCI_SIM_ERROR,		/* detected by the function */
 };
 
 enum pci_sim_fate {
 	PCI_SIM_FATE_OK,	/* arrived, or the config access succeeded */
 	PCI_SIM_FATE_FAILED,	/* config access was made to fail */
-	PCI_SIM_FATE_NOT_SENT,	/* Bus Master Enable or D0 missing */
-	PCI_SIM_FATE_UNSUPPORTED, /* no completer at the address */
+	PCI_SIM_FATE_NOT_SENT,	/* Bus Master Enable or D0 missing; error masked */
+	PCI_SIM_FATE_UNSUPPORTED, /* no completer at the address, or no collector */
 	PCI_SIM_FATE_TRANSLATION, /* the IOMMU has no translation */
 	PCI_SIM_FATE_HINTS_DROPPED, /* arrived, hints were not forwarded */
 	PCI_SIM_FATE_MALFORMED,	/* prefix that the receiver does not support */
-	PCI_SIM_FATE_BLOCKED,	/* prefix that a port is told not to send */
+	PCI_SIM_FATE_BLOCKED,	/* prefix or error that a port is told not to send */
 };
 
 enum pci_sim_reset {
@@ -97,6 +100,8 @@ enum pci_sim_reset {
 	PCI_SIM_RESET_AF_FLR,
 	PCI_SIM_RESET_D3HOT,
 	PCI_SIM_RESET_BUS,
+	PCI_SIM_RESET_PF,	/* of the PF, or VF Enable cleared */
+	PCI_SIM_RESET_BACKDOOR,	/* without a config access */
 };
 
 enum pci_sim_violation {
@@ -104,6 +109,12 @@ enum pci_sim_violation {
 	PCI_SIM_VIOLATION_ST_MSIX = 1,
 	/* An ST entry in the capability was written while Requester Enable was set */
 	PCI_SIM_VIOLATION_ST_CAP,
+};
+
+enum pci_sim_error {
+	PCI_SIM_ERROR_COR = 1,
+	PCI_SIM_ERROR_NONFATAL,
+	PCI_SIM_ERROR_FATAL,
 };
 
 /**
@@ -123,7 +134,8 @@ enum pci_sim_violation {
  * @phys: where the request arrived, after translation
  * @len: bytes
  * @value: config accesses: the value; interrupts: the vector; resets: enum
- *	   pci_sim_reset; violations: enum pci_sim_violation
+ *	   pci_sim_reset; violations: enum pci_sim_violation; errors: enum
+ *	   pci_sim_error
  */
 struct pci_sim_record {
 	__aligned_u64 seq;

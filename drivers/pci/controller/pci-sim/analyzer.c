@@ -165,11 +165,19 @@ static const char * const pci_sim_resets[] = {
 	[PCI_SIM_RESET_AF_FLR]	= "AF_FLR",
 	[PCI_SIM_RESET_D3HOT]	= "D3HOT",
 	[PCI_SIM_RESET_BUS]	= "BUS",
+	[PCI_SIM_RESET_PF]	= "PF",
+	[PCI_SIM_RESET_BACKDOOR] = "BACKDOOR",
 };
 
 static const char * const pci_sim_violation_names[] = {
 	[PCI_SIM_VIOLATION_ST_MSIX]	= "ST_MSIX",
 	[PCI_SIM_VIOLATION_ST_CAP]	= "ST_CAP",
+};
+
+static const char * const pci_sim_errors[] = {
+	[PCI_SIM_ERROR_COR]		= "COR",
+	[PCI_SIM_ERROR_NONFATAL]	= "NONFATAL",
+	[PCI_SIM_ERROR_FATAL]		= "FATAL",
 };
 
 static void pci_sim_show_bdf(struct seq_file *s, u16 domain, u16 bdf)
@@ -223,6 +231,9 @@ static int pci_sim_trace_show(struct seq_file *s, void *v)
 	case PCI_SIM_VIOLATION:
 		seq_printf(s, " Violation %s 0x%llx",
 			   pci_sim_violation_names[rec->value], rec->addr);
+		break;
+	case PCI_SIM_ERROR:
+		seq_printf(s, " Error %s", pci_sim_errors[rec->value]);
 		break;
 	}
 

@@ -9,11 +9,18 @@
 
 static struct pci_sim_fn *pci_sim_find_devfn(struct list_head *fns, u8 devfn)
 {
-	struct pci_sim_fn *fn;
+	struct pci_sim_fn *fn, *vf;
 
-	list_for_each_entry(fn, fns, siblings)
-		if (fn->devfn == devfn)
+	list_for_each_entry(fn, fns, siblings) {
+		if (fn->devfn == devfn && pci_sim_exists(fn))
 			return fn;
+
+		if (pci_sim_is_bridge(fn))
+			continue;
+		vf = pci_sim_find_devfn(&fn->children, devfn);
+		if (vf)
+			return vf;
+	}
 
 	return NULL;
 }
@@ -111,7 +118,7 @@ static int pci_sim_read(struct pci_bus *bus, unsigned int devfn, int where,
 	if (!fn)
 		return PCIBIOS_DEVICE_NOT_FOUND;
 
-	if (pci_sim_fail(&fn->fail_read, where)) {
+	if (fn->hung || pci_sim_fail(&fn->fail_read, where)) {
 		pci_sim_record_config(fn, PCI_SIM_CFG_READ, PCI_SIM_FATE_FAILED,
 				      where, size, *val);
 		return PCIBIOS_SET_FAILED;
@@ -150,7 +157,7 @@ static int pci_sim_write(struct pci_bus *bus, unsigned int devfn, int where,
 		return PCIBIOS_DEVICE_NOT_FOUND;
 
 	val = (val << (8 * (where & 3))) & mask;
-	if (pci_sim_fail(&fn->fail_write, where)) {
+	if (fn->hung || pci_sim_fail(&fn->fail_write, where)) {
 		pci_sim_record_config(fn, PCI_SIM_CFG_WRITE,
 				      PCI_SIM_FATE_FAILED, where, size,
 				      val >> (8 * (where & 3)));

@@ -2,6 +2,7 @@
 /*
  * Simulated PCIe hierarchy for tests: description in configfs
  */
+#include <linux/array_size.h>
 #include <linux/cleanup.h>
 #include <linux/configfs.h>
 #include <linux/kstrtox.h>
@@ -73,9 +74,17 @@ static ssize_t pci_sim_##_name##_store(struct config_item *item,	\
 				 _max, page, count);			\
 }
 
+PCI_SIM_SHOW(aer)
+PCI_SIM_STORE(aer, 1)
+CONFIGFS_ATTR(pci_sim_, aer);
+
 PCI_SIM_SHOW(acs)
 PCI_SIM_STORE(acs, 1)
 CONFIGFS_ATTR(pci_sim_, acs);
+
+PCI_SIM_SHOW(bus_reset)
+PCI_SIM_STORE(bus_reset, 1)
+CONFIGFS_ATTR(pci_sim_, bus_reset);
 
 PCI_SIM_SHOW(flit)
 PCI_SIM_STORE(flit, 1)
@@ -125,6 +134,14 @@ PCI_SIM_SHOW(tph_pos)
 PCI_SIM_STORE(tph_pos, PCI_CFG_SPACE_EXP_SIZE - PCI_TPH_BASE_SIZEOF)
 CONFIGFS_ATTR(pci_sim_, tph_pos);
 
+PCI_SIM_SHOW(associated)
+PCI_SIM_STORE(associated, U32_MAX)
+CONFIGFS_ATTR(pci_sim_, associated);
+
+PCI_SIM_SHOW(msi)
+PCI_SIM_STORE(msi, 1)
+CONFIGFS_ATTR(pci_sim_, msi);
+
 PCI_SIM_SHOW(msix)
 PCI_SIM_STORE(msix, PCI_SIM_MSIX_MAX)
 CONFIGFS_ATTR(pci_sim_, msix);
@@ -154,8 +171,11 @@ static ssize_t pci_sim_bdf_show(struct config_item *item, char *page)
 	if (!node->fn)
 		return -ENODEV;
 
-	scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
+	scoped_guard(raw_spinlock_irqsave, &pci_sim_lock) {
+		if (!pci_sim_exists(node->fn))
+			return -ENODEV;
 		bdf = node->fn->bdf;
+	}
 	return sysfs_emit(page, "%04x:%02x:%02x.%x\n",
 			  node->fn->host->sysdata.domain, PCI_BUS_NUM(bdf),
 			  PCI_SLOT(bdf), PCI_FUNC(bdf));
@@ -301,6 +321,96 @@ static ssize_t pci_sim_fail_write_store(struct config_item *item,
 }
 CONFIGFS_ATTR(pci_sim_, fail_write);
 
+static ssize_t pci_sim_error_store(struct config_item *item, const char *page,
+				   size_t count)
+{
+	static const char * const names[] = {
+		[PCI_SIM_ERROR_COR]		= "correctable",
+		[PCI_SIM_ERROR_NONFATAL]	= "nonfatal",
+		[PCI_SIM_ERROR_FATAL]		= "fatal",
+	};
+	struct pci_sim_node *node = to_pci_sim_node(item);
+	unsigned int error;
+
+	for (error = PCI_SIM_ERROR_COR; error < ARRAY_SIZE(names); error++)
+		if (sysfs_streq(page, names[error]))
+			break;
+	if (error == ARRAY_SIZE(names))
+		return -EINVAL;
+
+	guard(mutex)(&node->fabric->lock);
+	if (!node->fn || !node->fn->aer)
+		return -ENODEV;
+
+	guard(raw_spinlock_irqsave)(&pci_sim_lock);
+	pci_sim_aer_detect(node->fn, error);
+	return count;
+}
+CONFIGFS_ATTR_WO(pci_sim_, error);
+
+static ssize_t pci_sim_reset_store(struct config_item *item, const char *page,
+				   size_t count)
+{
+	struct pci_sim_node *node = to_pci_sim_node(item);
+	bool reset;
+	int ret;
+
+	ret = kstrtobool(page, &reset);
+	if (ret)
+		return ret;
+	if (!reset)
+		return -EINVAL;
+
+	guard(mutex)(&node->fabric->lock);
+	if (!node->fn)
+		return -ENODEV;
+
+	guard(raw_spinlock_irqsave)(&pci_sim_lock);
+	if (!pci_sim_exists(node->fn))
+		return -ENODEV;
+
+	pci_sim_fn_reset(node->fn, PCI_SIM_RESET_BACKDOOR);
+	return count;
+}
+CONFIGFS_ATTR_WO(pci_sim_, reset);
+
+static ssize_t pci_sim_hang_show(struct config_item *item, char *page)
+{
+	struct pci_sim_node *node = to_pci_sim_node(item);
+	bool hang;
+
+	guard(mutex)(&node->fabric->lock);
+	if (!node->fn)
+		return -ENODEV;
+
+	scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
+		hang = node->fn->hang;
+	return sysfs_emit(page, "%d\n", hang);
+}
+
+static ssize_t pci_sim_hang_store(struct config_item *item, const char *page,
+				  size_t count)
+{
+	struct pci_sim_node *node = to_pci_sim_node(item);
+	bool hang;
+	int ret;
+
+	ret = kstrtobool(page, &hang);
+	if (ret)
+		return ret;
+
+	guard(mutex)(&node->fabric->lock);
+	if (!node->fn)
+		return -ENODEV;
+
+	guard(raw_spinlock_irqsave)(&pci_sim_lock);
+	node->fn->hang = hang;
+	if (!hang)
+		node->fn->hung = false;
+	return count;
+}
+CONFIGFS_ATTR(pci_sim_, hang);
+
 /*
  * Attributes of host bridges
  */
@@ -384,7 +494,10 @@ static struct configfs_attribute *pci_sim_host_attrs[] = {
 
 static struct configfs_attribute *pci_sim_root_port_attrs[] = {
 	&pci_sim_attr_acs,
+	&pci_sim_attr_aer,
 	&pci_sim_attr_bdf,
+	&pci_sim_attr_bus_reset,
+	&pci_sim_attr_error,
 	&pci_sim_attr_fail_read,
 	&pci_sim_attr_fail_write,
 	&pci_sim_attr_flit,
@@ -396,7 +509,10 @@ static struct configfs_attribute *pci_sim_root_port_attrs[] = {
 };
 
 static struct configfs_attribute *pci_sim_upstream_attrs[] = {
+	&pci_sim_attr_aer,
 	&pci_sim_attr_bdf,
+	&pci_sim_attr_bus_reset,
+	&pci_sim_attr_error,
 	&pci_sim_attr_fail_read,
 	&pci_sim_attr_fail_write,
 	&pci_sim_attr_prefix_block,
@@ -406,7 +522,10 @@ static struct configfs_attribute *pci_sim_upstream_attrs[] = {
 
 static struct configfs_attribute *pci_sim_downstream_attrs[] = {
 	&pci_sim_attr_acs,
+	&pci_sim_attr_aer,
 	&pci_sim_attr_bdf,
+	&pci_sim_attr_bus_reset,
+	&pci_sim_attr_error,
 	&pci_sim_attr_fail_read,
 	&pci_sim_attr_fail_write,
 	&pci_sim_attr_flit,
@@ -416,18 +535,53 @@ static struct configfs_attribute *pci_sim_downstream_attrs[] = {
 };
 
 static struct configfs_attribute *pci_sim_endpoint_attrs[] = {
+	&pci_sim_attr_aer,
 	&pci_sim_attr_af_flr,
 	&pci_sim_attr_bdf,
+	&pci_sim_attr_error,
 	&pci_sim_attr_fail_read,
 	&pci_sim_attr_fail_write,
 	&pci_sim_attr_flr,
+	&pci_sim_attr_hang,
+	&pci_sim_attr_msi,
 	&pci_sim_attr_msix,
 	&pci_sim_attr_no_soft_reset,
 	&pci_sim_attr_pasid,
 	&pci_sim_attr_prefixes,
+	&pci_sim_attr_reset,
 	&pci_sim_attr_tph,
 	&pci_sim_attr_tph_cap,
 	&pci_sim_attr_tph_completer,
+	&pci_sim_attr_tph_ctrl,
+	&pci_sim_attr_tph_ext,
+	&pci_sim_attr_tph_loc,
+	&pci_sim_attr_tph_modes,
+	&pci_sim_attr_tph_pos,
+	&pci_sim_attr_tph_st_size,
+	NULL
+};
+
+static struct configfs_attribute *pci_sim_collector_attrs[] = {
+	&pci_sim_attr_aer,
+	&pci_sim_attr_associated,
+	&pci_sim_attr_bdf,
+	&pci_sim_attr_error,
+	&pci_sim_attr_fail_read,
+	&pci_sim_attr_fail_write,
+	NULL
+};
+
+static struct configfs_attribute *pci_sim_vf_attrs[] = {
+	&pci_sim_attr_bdf,
+	&pci_sim_attr_fail_read,
+	&pci_sim_attr_fail_write,
+	&pci_sim_attr_flr,
+	&pci_sim_attr_hang,
+	&pci_sim_attr_msix,
+	&pci_sim_attr_no_soft_reset,
+	&pci_sim_attr_reset,
+	&pci_sim_attr_tph,
+	&pci_sim_attr_tph_cap,
 	&pci_sim_attr_tph_ctrl,
 	&pci_sim_attr_tph_ext,
 	&pci_sim_attr_tph_loc,
@@ -470,10 +624,11 @@ static struct configfs_group_operations pci_sim_node_group_ops = {
 	.ct_owner	= THIS_MODULE,					\
 }
 
-#define PCI_SIM_GROUP_TYPE(_attrs) {					\
+#define PCI_SIM_GROUP_TYPE(_attrs, _bin_attrs) {			\
 	.ct_item_ops	= &pci_sim_node_item_ops,			\
 	.ct_group_ops	= &pci_sim_node_group_ops,			\
 	.ct_attrs	= _attrs,					\
+	.ct_bin_attrs	= _bin_attrs,					\
 	.ct_owner	= THIS_MODULE,					\
 }
 
@@ -495,32 +650,32 @@ static const struct pci_sim_kind_info pci_sim_kinds[] = {
 	[PCI_SIM_HOST_BRIDGE] = {
 		.prefix	= "hb",
 		.max	= U8_MAX,
-		.type	= PCI_SIM_GROUP_TYPE(pci_sim_host_attrs),
+		.type	= PCI_SIM_GROUP_TYPE(pci_sim_host_attrs, NULL),
 	},
 	[PCI_SIM_ROOT_PORT] = {
 		.prefix	= "rp",
 		.parents = BIT(PCI_SIM_HOST_BRIDGE),
 		.max	= 31,
-		.type	= PCI_SIM_GROUP_TYPE(pci_sim_root_port_attrs),
+		.type	= PCI_SIM_GROUP_TYPE(pci_sim_root_port_attrs, NULL),
 	},
 	[PCI_SIM_UPSTREAM] = {
 		.prefix	= "sw",
 		.parents = BIT(PCI_SIM_ROOT_PORT) | BIT(PCI_SIM_DOWNSTREAM),
 		.max	= 0,
-		.type	= PCI_SIM_GROUP_TYPE(pci_sim_upstream_attrs),
+		.type	= PCI_SIM_GROUP_TYPE(pci_sim_upstream_attrs, NULL),
 	},
 	[PCI_SIM_DOWNSTREAM] = {
 		.prefix	= "dp",
 		.parents = BIT(PCI_SIM_UPSTREAM),
 		.max	= 31,
-		.type	= PCI_SIM_GROUP_TYPE(pci_sim_downstream_attrs),
+		.type	= PCI_SIM_GROUP_TYPE(pci_sim_downstream_attrs, NULL),
 	},
 	[PCI_SIM_ENDPOINT] = {
 		.prefix	= "ep",
 		.parents = BIT(PCI_SIM_ROOT_PORT) | BIT(PCI_SIM_DOWNSTREAM),
 		.max	= 0,
-		.type	= PCI_SIM_LEAF_TYPE(pci_sim_endpoint_attrs,
-					    pci_sim_endpoint_bin_attrs),
+		.type	= PCI_SIM_GROUP_TYPE(pci_sim_endpoint_attrs,
+					     pci_sim_endpoint_bin_attrs),
 	},
 	[PCI_SIM_RCIEP] = {
 		.prefix	= "rciep",
@@ -529,24 +684,44 @@ static const struct pci_sim_kind_info pci_sim_kinds[] = {
 		.type	= PCI_SIM_LEAF_TYPE(pci_sim_endpoint_attrs,
 					    pci_sim_endpoint_bin_attrs),
 	},
+	[PCI_SIM_COLLECTOR] = {
+		.prefix	= "rcec",
+		.parents = BIT(PCI_SIM_HOST_BRIDGE),
+		.max	= 31,
+		.type	= PCI_SIM_LEAF_TYPE(pci_sim_collector_attrs, NULL),
+	},
+	[PCI_SIM_VF] = {
+		.prefix	= "vf",
+		.parents = BIT(PCI_SIM_ENDPOINT),
+		.max	= PCI_SIM_VFS_MAX - 1,
+		.type	= PCI_SIM_LEAF_TYPE(pci_sim_vf_attrs,
+					    pci_sim_endpoint_bin_attrs),
+	},
 };
 
 static void pci_sim_node_defaults(struct pci_sim_node *node)
 {
 	/* One for TPH, and one for PASID */
 	node->prefixes = 2;
+	node->aer = node->kind != PCI_SIM_VF;
 
 	switch (node->kind) {
 	case PCI_SIM_ROOT_PORT:
 		node->acs = 1;
+		node->bus_reset = 1;
 		node->tph_completer = PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH;
 		node->forward_hints = 1;
 		break;
+	case PCI_SIM_UPSTREAM:
+		node->bus_reset = 1;
+		break;
 	case PCI_SIM_DOWNSTREAM:
 		node->acs = 1;
+		node->bus_reset = 1;
 		break;
 	case PCI_SIM_ENDPOINT:
 	case PCI_SIM_RCIEP:
+	case PCI_SIM_VF:
 		node->tph = 1;
 		node->tph_modes = PCI_TPH_CAP_ST_NS | PCI_TPH_CAP_ST_IV |
 				  PCI_TPH_CAP_ST_DS;
@@ -555,6 +730,9 @@ static void pci_sim_node_defaults(struct pci_sim_node *node)
 		node->msix = 32;
 		node->flr = 1;
 		node->no_soft_reset = 1;
+		break;
+	case PCI_SIM_COLLECTOR:
+		node->associated = U32_MAX;
 		break;
 	default:
 		break;

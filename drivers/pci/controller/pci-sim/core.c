@@ -105,10 +105,16 @@ static int pci_sim_fns_create(struct pci_sim_host *host,
 			return -ENOMEM;
 
 		fn->host = host;
-		fn->parent = parent;
 		fn->node = node;
 		fn->kind = node->kind;
-		fn->devfn = PCI_DEVFN(node->number, 0);
+		if (fn->kind == PCI_SIM_VF) {
+			fn->pf = parent;
+			fn->parent = parent->parent;
+			fn->devfn = parent->devfn + 1 + node->number;
+		} else {
+			fn->parent = parent;
+			fn->devfn = PCI_DEVFN(node->number, 0);
+		}
 		fn->bdf = fn->devfn;
 		INIT_LIST_HEAD(&fn->children);
 
@@ -142,7 +148,8 @@ static resource_size_t pci_sim_mem_size(struct list_head *nodes)
 	list_for_each_entry(node, nodes, siblings) {
 		if (node->kind == PCI_SIM_ENDPOINT ||
 		    node->kind == PCI_SIM_RCIEP)
-			bars += 2 * PCI_SIM_BAR_SIZE;
+			bars += 2 * PCI_SIM_BAR_SIZE *
+				(1 + list_count_nodes(&node->children));
 		else
 			size += pci_sim_mem_size(&node->children);
 	}

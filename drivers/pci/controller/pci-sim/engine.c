@@ -118,7 +118,7 @@ static bool pci_sim_read_desc(struct pci_sim_job *job)
 	       !(job->flags & ~PCI_SIM_DESC_IRQ) && job->ph <= 3 &&
 	       !memchr_inv(desc.reserved, 0, sizeof(desc.reserved)) &&
 	       (!(job->flags & PCI_SIM_DESC_IRQ) ||
-		job->vector < fn->nr_msix);
+		job->vector < max(fn->nr_msix, fn->msi ? 1 : 0));
 }
 
 /* One request, or an error if it did not arrive or a reset has come between */
@@ -151,7 +151,7 @@ static int pci_sim_request(struct pci_sim_job *job,
 /* Max_Payload_Size or Max_Read_Request_Size, no further than the 4 KB page */
 static u32 pci_sim_split(struct pci_sim_job *job, u16 field, u64 addr, u32 len)
 {
-	struct pci_sim_fn *fn = job->fn;
+	struct pci_sim_fn *fn = job->fn->pf ?: job->fn;
 	u16 devctl = pci_sim_get16(fn, fn->exp + PCI_EXP_DEVCTL);
 	u32 code = (devctl & field) >> __ffs(field);
 
@@ -251,7 +251,7 @@ static void pci_sim_work(struct work_struct *work)
 
 	*pci_sim_engine_status(fn) = ret ? PCI_SIM_ENGINE_ERROR : 0;
 	if (valid && job.flags & PCI_SIM_DESC_IRQ)
-		pci_sim_msix_raise(fn, job.vector);
+		pci_sim_irq_raise(fn, job.vector);
 }
 
 /**

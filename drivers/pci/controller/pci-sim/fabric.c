@@ -32,35 +32,60 @@ static bool pci_sim_window_hit(struct pci_sim_fn *bridge, u64 addr)
 	return addr >= base && addr <= limit;
 }
 
-/* Find who claims @addr among @fns and what is below them */
-static struct pci_sim_fn *pci_sim_claim(struct list_head *fns, u64 addr)
+/* A function is operational in D0, and a VF only if its PF is, too */
+static bool pci_sim_is_up(struct pci_sim_fn *fn)
 {
-	struct pci_sim_fn *fn, *target;
+	return pci_sim_exists(fn) && pci_sim_in_d0(fn) &&
+	       (!fn->pf || pci_sim_in_d0(fn->pf));
+}
+
+static bool pci_sim_decodes(struct pci_sim_fn *fn)
+{
+	struct pci_sim_fn *pf = fn->pf;
+
+	if (!pci_sim_is_up(fn))
+		return false;
+	if (pf)
+		return pci_sim_get16(pf, pf->sriov + PCI_SRIOV_CTRL) &
+		       PCI_SRIOV_CTRL_MSE;
+	return pci_sim_get16(fn, PCI_COMMAND) & PCI_COMMAND_MEMORY;
+}
+
+static bool pci_sim_bar_hit(struct pci_sim_fn *fn, u64 addr)
+{
 	unsigned int bar;
 	u64 base;
 
-	list_for_each_entry(fn, fns, siblings) {
-		if (!(pci_sim_get16(fn, PCI_COMMAND) & PCI_COMMAND_MEMORY) ||
-		    !pci_sim_in_d0(fn))
-			continue;
+	for (bar = 0; bar < PCI_SIM_NR_BARS; bar++) {
+		base = fn->pf ? pci_sim_vf_bar(fn, bar) :
+		       pci_sim_get32(fn, PCI_BASE_ADDRESS_0 + 4 * bar) &
+		       PCI_BASE_ADDRESS_MEM_MASK;
+		if (base && base == fn->bar[bar] && addr >= base &&
+		    addr < base + PCI_SIM_BAR_SIZE)
+			return true;
+	}
 
+	return false;
+}
+
+/* Find who claims @addr among @fns, what is below them and their VFs */
+static struct pci_sim_fn *pci_sim_claim(struct list_head *fns, u64 addr)
+{
+	struct pci_sim_fn *fn, *target;
+
+	list_for_each_entry(fn, fns, siblings) {
 		if (pci_sim_is_bridge(fn)) {
-			if (!pci_sim_bridge_forwards(fn) ||
+			if (!pci_sim_decodes(fn) ||
+			    !pci_sim_bridge_forwards(fn) ||
 			    !pci_sim_window_hit(fn, addr))
 				continue;
-			target = pci_sim_claim(&fn->children, addr);
-			if (target)
-				return target;
-			continue;
+		} else if (pci_sim_decodes(fn) && pci_sim_bar_hit(fn, addr)) {
+			return fn;
 		}
 
-		for (bar = 0; bar < PCI_SIM_NR_BARS; bar++) {
-			base = pci_sim_get32(fn, PCI_BASE_ADDRESS_0 + 4 * bar) &
-			       PCI_BASE_ADDRESS_MEM_MASK;
-			if (base && base == fn->bar[bar] && addr >= base &&
-			    addr < base + PCI_SIM_BAR_SIZE)
-				return fn;
-		}
+		target = pci_sim_claim(&fn->children, addr);
+		if (target)
+			return target;
 	}
 
 	return NULL;
@@ -276,7 +301,7 @@ enum pci_sim_fate pci_sim_send(struct pci_sim_fn *fn,
 
 	pci_sim_tph_hints(fn, tlp, &rec);
 	if (pci_sim_get16(fn, PCI_COMMAND) & PCI_COMMAND_MASTER &&
-	    pci_sim_in_d0(fn))
+	    pci_sim_is_up(fn))
 		rec.fate = pci_sim_route(fn, &rec, data);
 	else
 		rec.fate = PCI_SIM_FATE_NOT_SENT;

@@ -97,7 +97,9 @@ void pci_sim_add_ext_cap(struct pci_sim_fn *fn, u16 id, u16 where)
 {
 	pci_sim_def(fn, where, 4, id | 1 << 16, 0, 0);
 	if (fn->last_ext_cap)
-		pci_sim_def(fn, fn->last_ext_cap + 2, 2, 1 | where << 4, 0, 0);
+		pci_sim_def(fn, fn->last_ext_cap + 2, 2,
+			    pci_sim_get16(fn, fn->last_ext_cap + 2) |
+			    where << 4, 0, 0);
 	fn->last_ext_cap = where;
 }
 
@@ -125,21 +127,26 @@ void pci_sim_fn_reset(struct pci_sim_fn *fn, enum pci_sim_reset how)
 		.value = how,
 	};
 	struct pci_sim_reg *reg;
+	u32 keep;
 
 	lockdep_assert_held(&pci_sim_lock);
 
+	if (fn->sriov)
+		pci_sim_set_vfs(fn, 0);
 	pci_sim_tph_reset(fn);
 	pci_sim_record(fn, &rec);
 	pci_sim_engine_reset(fn);
 	pci_sim_msix_reset(fn);
 
 	for (reg = fn->reg; reg < fn->reg + PCI_SIM_NR_REGS; reg++) {
-		if (how == PCI_SIM_RESET_BUS)
-			reg->value = reg->reset;
-		else
-			reg->value = (reg->value & reg->keep) |
-				     (reg->reset & ~reg->keep);
+		keep = reg->sticky;
+		if (how != PCI_SIM_RESET_BUS)
+			keep |= reg->keep;
+		reg->value = (reg->value & keep) | (reg->reset & ~keep);
 	}
+
+	if (how != PCI_SIM_RESET_BACKDOOR)
+		fn->hung = fn->hang;
 
 	if (pci_sim_is_bridge(fn))
 		pci_sim_reset_below(fn);
@@ -224,16 +231,17 @@ void __iomem *pci_sim_bar_ptr(struct pci_sim_fn *fn, unsigned int bar,
 	return pci_sim_window_ptr(fn->bar[bar] + offset, len);
 }
 
-/*
+/**
+ * pci_sim_place_bar() - a BAR has been written
+ * @fn: function
+ * @bar: BAR
+ * @addr: address
+ *
  * The memory is where the BAR points to, and stays there while the BAR has
  * other values, which happens when it is sized and in resets.
  */
-static void pci_sim_bar_write(struct pci_sim_fn *fn, unsigned int reg, u32 old,
-			      u32 val, u32 mask)
+void pci_sim_place_bar(struct pci_sim_fn *fn, unsigned int bar, u32 addr)
 {
-	unsigned int bar = (reg - PCI_BASE_ADDRESS_0) / 4;
-	u32 addr = pci_sim_get32(fn, reg) & PCI_BASE_ADDRESS_MEM_MASK;
-
 	if (addr == fn->bar[bar] || addr < fn->host->mem.start ||
 	    addr > fn->host->mem.end - PCI_SIM_BAR_SIZE + 1)
 		return;
@@ -241,6 +249,13 @@ static void pci_sim_bar_write(struct pci_sim_fn *fn, unsigned int reg, u32 old,
 	fn->bar[bar] = addr;
 	if (bar == PCI_SIM_MSIX_BAR)
 		pci_sim_msix_reset(fn);
+}
+
+static void pci_sim_bar_write(struct pci_sim_fn *fn, unsigned int reg, u32 old,
+			      u32 val, u32 mask)
+{
+	pci_sim_place_bar(fn, (reg - PCI_BASE_ADDRESS_0) / 4,
+			  pci_sim_get32(fn, reg) & PCI_BASE_ADDRESS_MEM_MASK);
 }
 
 static void pci_sim_init_bar(struct pci_sim_fn *fn, unsigned int bar)
@@ -306,7 +321,7 @@ static void pci_sim_init_link(struct pci_sim_fn *fn, u16 exp, bool downstream)
 
 static void pci_sim_init_exp(struct pci_sim_fn *fn, unsigned int type, bool flr)
 {
-	const struct pci_sim_node *node = fn->node;
+	const struct pci_sim_node *node = (fn->pf ?: fn)->node;
 	u32 devcap2 = PCI_EXP_DEVCAP2_COMP_TMOUT_DIS |
 		      FIELD_PREP(PCI_EXP_DEVCAP2_TPH_COMP_MASK,
 				 node->tph_completer);
@@ -347,6 +362,20 @@ static void pci_sim_init_exp(struct pci_sim_fn *fn, unsigned int type, bool flr)
 	pci_sim_def(fn, exp + PCI_EXP_DEVCTL2, 2,
 		    node->prefix_block ? block : 0,
 		    PCI_EXP_DEVCTL2_COMP_TMOUT_DIS | block, 0);
+}
+
+/* What is not here has the value of the PF, and reads as 0 */
+static void pci_sim_init_vf_exp(struct pci_sim_fn *fn)
+{
+	struct pci_sim_reg *reg;
+
+	pci_sim_init_exp(fn, PCI_EXP_TYPE_ENDPOINT, fn->node->flr);
+	pci_sim_init_link(fn, fn->exp, false);
+	pci_sim_def(fn, fn->exp + PCI_EXP_DEVCTL, 2, 0, 0, 0);
+	pci_sim_def(fn, fn->exp + PCI_EXP_LNKCTL, 4, 0, 0, 0);
+	pci_sim_def(fn, fn->exp + PCI_EXP_LNKCTL2, 4, 0, 0, 0);
+	for (reg = fn->reg; reg < fn->reg + PCI_SIM_NR_REGS; reg++)
+		reg->keep = 0;
 }
 
 static void pci_sim_init_header(struct pci_sim_fn *fn, u16 device, u32 class,
@@ -392,10 +421,18 @@ static void pci_sim_init_bridge(struct pci_sim_fn *fn, u16 device)
 	pci_sim_def(fn, PCI_MEMORY_BASE, 4, 0, 0xfff0fff0, 0);
 	pci_sim_def(fn, PCI_BRIDGE_CONTROL, 2, 0,
 		    PCI_BRIDGE_CTL_PARITY | PCI_BRIDGE_CTL_SERR |
-		    PCI_BRIDGE_CTL_BUS_RESET, 0);
+		    (fn->node->bus_reset ? PCI_BRIDGE_CTL_BUS_RESET : 0), 0);
 	pci_sim_set_trap(fn, PCI_BRIDGE_CONTROL, PCI_BRIDGE_CONTROL,
 			 pci_sim_bridge_ctl_write);
 	pci_sim_init_pm(fn, true);
+}
+
+static void pci_sim_init_root_registers(struct pci_sim_fn *fn)
+{
+	pci_sim_def(fn, fn->exp + PCI_EXP_RTCTL, 2, 0,
+		    PCI_EXP_RTCTL_SECEE | PCI_EXP_RTCTL_SENFEE |
+		    PCI_EXP_RTCTL_SEFEE | PCI_EXP_RTCTL_PMEIE, 0);
+	pci_sim_def(fn, fn->exp + PCI_EXP_RTSTA, 4, 0, 0, PCI_EXP_RTSTA_PME);
 }
 
 static void pci_sim_init_root_port(struct pci_sim_fn *fn)
@@ -403,11 +440,29 @@ static void pci_sim_init_root_port(struct pci_sim_fn *fn)
 	pci_sim_init_bridge(fn, PCI_SIM_DEVICE_ID_ROOT_PORT);
 	pci_sim_init_exp(fn, PCI_EXP_TYPE_ROOT_PORT, false);
 	pci_sim_init_link(fn, fn->exp, true);
-	pci_sim_def(fn, fn->exp + PCI_EXP_RTCTL, 2, 0,
-		    PCI_EXP_RTCTL_SECEE | PCI_EXP_RTCTL_SENFEE |
-		    PCI_EXP_RTCTL_SEFEE | PCI_EXP_RTCTL_PMEIE, 0);
-	pci_sim_def(fn, fn->exp + PCI_EXP_RTSTA, 4, 0, 0, PCI_EXP_RTSTA_PME);
+	pci_sim_init_root_registers(fn);
+	pci_sim_msi_add(fn);
 	pci_sim_init_acs(fn);
+	pci_sim_aer_add(fn);
+}
+
+static void pci_sim_init_collector(struct pci_sim_fn *fn)
+{
+	pci_sim_init_header(fn, PCI_SIM_DEVICE_ID_COLLECTOR,
+			    PCI_CLASS_SYSTEM_RCEC << 8, PCI_HEADER_TYPE_NORMAL);
+	pci_sim_init_pm(fn, true);
+	pci_sim_init_exp(fn, PCI_EXP_TYPE_RC_EC, false);
+	pci_sim_init_root_registers(fn);
+	pci_sim_msi_add(fn);
+
+	fn->rcec = PCI_SIM_CAP_RCEC;
+	pci_sim_add_ext_cap(fn, PCI_EXT_CAP_ID_RCEC, fn->rcec);
+	pci_sim_def(fn, fn->rcec + 2, 2, PCI_RCEC_BUSN_REG_VER, 0, 0);
+	pci_sim_def(fn, fn->rcec + PCI_RCEC_RCIEP_BITMAP, 4,
+		    fn->node->associated, 0, 0);
+	/* No other bus */
+	pci_sim_def(fn, fn->rcec + PCI_RCEC_BUSN, 4, 0xff << 8, 0, 0);
+	pci_sim_aer_add(fn);
 }
 
 static void pci_sim_init_switch_port(struct pci_sim_fn *fn)
@@ -421,6 +476,7 @@ static void pci_sim_init_switch_port(struct pci_sim_fn *fn)
 	pci_sim_init_link(fn, fn->exp, down);
 	if (down)
 		pci_sim_init_acs(fn);
+	pci_sim_aer_add(fn);
 }
 
 /* Seen by software, but the engine sends no request with a PASID */
@@ -436,6 +492,7 @@ static void pci_sim_init_pasid(struct pci_sim_fn *fn)
 static int pci_sim_init_endpoint(struct pci_sim_fn *fn)
 {
 	const struct pci_sim_node *node = fn->node;
+	int ret;
 
 	pci_sim_init_header(fn, PCI_SIM_DEVICE_ID_ENDPOINT,
 			    PCI_CLASS_OTHERS << 16, PCI_HEADER_TYPE_NORMAL);
@@ -451,6 +508,8 @@ static int pci_sim_init_endpoint(struct pci_sim_fn *fn)
 	if (fn->kind == PCI_SIM_ENDPOINT)
 		pci_sim_init_link(fn, fn->exp, false);
 	pci_sim_msix_init(fn);
+	if (node->msi)
+		pci_sim_msi_add(fn);
 	if (node->af_flr) {
 		pci_sim_add_cap(fn, PCI_CAP_ID_AF, PCI_SIM_CAP_AF);
 		pci_sim_def(fn, PCI_SIM_CAP_AF + PCI_AF_LENGTH, 1,
@@ -465,6 +524,30 @@ static int pci_sim_init_endpoint(struct pci_sim_fn *fn)
 	pci_sim_engine_add(fn);
 	if (node->pasid)
 		pci_sim_init_pasid(fn);
+	ret = pci_sim_tph_init(fn);
+	if (ret)
+		return ret;
+
+	pci_sim_aer_add(fn);
+	return pci_sim_sriov_init(fn);
+}
+
+/* The IDs are in the PF, and so are the BARs and their enable bit */
+static int pci_sim_init_vf(struct pci_sim_fn *fn)
+{
+	pci_sim_init_header(fn, 0xffff, PCI_CLASS_OTHERS << 16,
+			    PCI_HEADER_TYPE_NORMAL);
+	pci_sim_def(fn, PCI_VENDOR_ID, 2, 0xffff, 0, 0);
+	pci_sim_def(fn, PCI_COMMAND, 2, 0, PCI_COMMAND_MASTER, 0);
+	pci_sim_def(fn, PCI_CACHE_LINE_SIZE, 1, 0, 0, 0);
+	pci_sim_def(fn, PCI_INTERRUPT_LINE, 1, 0, 0, 0);
+	pci_sim_def(fn, PCI_SUBSYSTEM_VENDOR_ID, 2, PCI_SIM_VENDOR_ID, 0, 0);
+	pci_sim_def(fn, PCI_SUBSYSTEM_ID, 2, PCI_SIM_DEVICE_ID_ENDPOINT, 0, 0);
+
+	pci_sim_init_pm(fn, fn->node->no_soft_reset);
+	pci_sim_init_vf_exp(fn);
+	pci_sim_msix_init(fn);
+	pci_sim_engine_add(fn);
 	return pci_sim_tph_init(fn);
 }
 
@@ -484,6 +567,11 @@ int pci_sim_fn_init(struct pci_sim_fn *fn)
 	case PCI_SIM_DOWNSTREAM:
 		pci_sim_init_switch_port(fn);
 		return 0;
+	case PCI_SIM_COLLECTOR:
+		pci_sim_init_collector(fn);
+		return 0;
+	case PCI_SIM_VF:
+		return pci_sim_init_vf(fn);
 	default:
 		return pci_sim_init_endpoint(fn);
 	}

@@ -208,6 +208,45 @@ void pci_sim_msi_exit(struct pci_sim_host *host)
 }
 
 /*
+ * MSI of a function: one message, which cannot be masked
+ */
+
+static bool pci_sim_msi_enabled(struct pci_sim_fn *fn)
+{
+	return fn->msi && pci_sim_get16(fn, fn->msi + PCI_MSI_FLAGS) &
+			  PCI_MSI_FLAGS_ENABLE;
+}
+
+static void pci_sim_msi_send(struct pci_sim_fn *fn)
+{
+	struct pci_sim_tlp tlp = {
+		.type = PCI_SIM_TLP_MSI,
+		.addr = pci_sim_get32(fn, fn->msi + PCI_MSI_ADDRESS_LO) |
+			(u64)pci_sim_get32(fn, fn->msi +
+					       PCI_MSI_ADDRESS_HI) << 32,
+		.len = sizeof(__le32),
+	};
+	__le32 data = cpu_to_le32(pci_sim_get16(fn, fn->msi + PCI_MSI_DATA_64));
+
+	pci_sim_send(fn, &tlp, &data);
+}
+
+/**
+ * pci_sim_msi_add() - add the MSI capability
+ * @fn: function
+ */
+void pci_sim_msi_add(struct pci_sim_fn *fn)
+{
+	fn->msi = PCI_SIM_CAP_MSI;
+	pci_sim_add_cap(fn, PCI_CAP_ID_MSI, fn->msi);
+	pci_sim_def(fn, fn->msi + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_64BIT,
+		    PCI_MSI_FLAGS_ENABLE, 0);
+	pci_sim_def(fn, fn->msi + PCI_MSI_ADDRESS_LO, 4, 0, ~3, 0);
+	pci_sim_def(fn, fn->msi + PCI_MSI_ADDRESS_HI, 4, 0, ~0, 0);
+	pci_sim_def(fn, fn->msi + PCI_MSI_DATA_64, 2, 0, 0xffff, 0);
+}
+
+/*
  * MSI-X of a function
  */
 
@@ -295,15 +334,17 @@ static bool pci_sim_msix_enabled(struct pci_sim_fn *fn)
 }
 
 /**
- * pci_sim_msix_raise() - send the message of a vector, or let it wait
+ * pci_sim_irq_raise() - send the message of a vector, or let it wait
  * @fn: function
- * @vector: entry in the MSI-X table
+ * @vector: entry in the MSI-X table; with MSI all vectors share the message
  */
-void pci_sim_msix_raise(struct pci_sim_fn *fn, unsigned int vector)
+void pci_sim_irq_raise(struct pci_sim_fn *fn, unsigned int vector)
 {
 	lockdep_assert_held(&pci_sim_lock);
 
-	if (pci_sim_msix_enabled(fn) && !pci_sim_msix_try(fn, vector))
+	if (pci_sim_msi_enabled(fn))
+		pci_sim_msi_send(fn);
+	else if (pci_sim_msix_enabled(fn) && !pci_sim_msix_try(fn, vector))
 		irq_work_queue(&fn->kick);
 }
 

@@ -51,6 +51,7 @@ extern raw_spinlock_t pci_sim_lock;
 #define PCI_SIM_MSIX_MAX	2048
 #define PCI_SIM_NR_TRAPS	16
 #define PCI_SIM_PREFIXES_MAX	4
+#define PCI_SIM_VFS_MAX		7	/* the functions of one device */
 #define PCI_SIM_DOMAIN_MAX	0xffff
 
 /* Where the capabilities are */
@@ -58,10 +59,15 @@ extern raw_spinlock_t pci_sim_lock;
 #define PCI_SIM_CAP_EXP		0x50
 #define PCI_SIM_CAP_MSIX	0x90
 #define PCI_SIM_CAP_AF		0xa0
+#define PCI_SIM_CAP_MSI		0xb0
 #define PCI_SIM_CAP_ACS		0x100	/* of ports */
+#define PCI_SIM_CAP_RCEC	0x100	/* of event collectors */
 #define PCI_SIM_CAP_VSEC	0x100	/* of endpoints */
 #define PCI_SIM_CAP_PASID	0x120
 #define PCI_SIM_CAP_TPH		0x140
+#define PCI_SIM_CAP_AER		0x200
+#define PCI_SIM_CAP_SRIOV	0x280
+#define PCI_SIM_CAP_SRIOV_END	0x2c0
 
 /* Addresses that are interrupts and not memory, as on any x86 system */
 #define PCI_SIM_MSI_START	0xfee00000
@@ -74,6 +80,8 @@ enum pci_sim_kind {
 	PCI_SIM_DOWNSTREAM,
 	PCI_SIM_ENDPOINT,
 	PCI_SIM_RCIEP,
+	PCI_SIM_COLLECTOR,
+	PCI_SIM_VF,
 	PCI_SIM_NR_KINDS,
 };
 
@@ -101,12 +109,14 @@ struct pci_sim_fabric {
  * @siblings: entry in @children of the parent, or in @hosts of the fabric
  * @children: components below
  * @kind: what it is
- * @number: device number, or number of the host bridge
+ * @number: device number, or number of the host bridge or VF
  * @host: the host bridge, while live
  * @fn: the function, while live
  * @acpi_path: ACPI device of a host bridge, NULL for none
  * @domain: PCI domain of a host bridge, 0 for any
+ * @aer: function with AER capability
  * @acs: port with ACS capability
+ * @bus_reset: port that has Secondary Bus Reset
  * @flit: port with its link in Flit Mode
  * @prefixes: End-End TLP Prefixes supported, at most 4
  * @prefix_block: port that begins with End-End TLP Prefixes blocked
@@ -119,6 +129,8 @@ struct pci_sim_fabric {
  * @tph_loc: ST Table Location
  * @tph_st_size: ST Table Size
  * @tph_pos: offset of the TPH capability, 0 for the usual one
+ * @associated: Association Bitmap for RCiEPs of an event collector
+ * @msi: endpoint with MSI capability
  * @msix: size of the MSI-X table, 0 for no MSI-X
  * @flr: Function Level Reset Capability
  * @af_flr: FLR through the Advanced Features capability
@@ -136,7 +148,9 @@ struct pci_sim_node {
 
 	char *acpi_path;
 	u32 domain;
+	u32 aer;
 	u32 acs;
+	u32 bus_reset;
 	u32 flit;
 	u32 prefixes;
 	u32 prefix_block;
@@ -149,6 +163,8 @@ struct pci_sim_node {
 	u32 tph_loc;
 	u32 tph_st_size;
 	u32 tph_pos;
+	u32 associated;
+	u32 msi;
 	u32 msix;
 	u32 flr;
 	u32 af_flr;
@@ -162,6 +178,7 @@ struct pci_sim_node {
  * @rw: bits that software can write
  * @w1c: bits that software clears by writing 1
  * @keep: bits that resets of one function, as FLR, leave alone
+ * @sticky: bits that all resets leave alone
  */
 struct pci_sim_reg {
 	u32 value;
@@ -169,6 +186,7 @@ struct pci_sim_reg {
 	u32 rw;
 	u32 w1c;
 	u32 keep;
+	u32 sticky;
 };
 
 /**
@@ -196,8 +214,10 @@ struct pci_sim_fail {
  * struct pci_sim_fn - a function of the simulated hardware
  * @host: host bridge that the function is below
  * @parent: bridge that the function is below, NULL on the root bus
- * @children: functions below the bridge
- * @siblings: entry in @children of the parent, or in @fns of the host bridge
+ * @pf: PF of a VF, else NULL
+ * @children: functions below the bridge, or VFs of the endpoint
+ * @siblings: entry in @children of the parent or PF, or in @fns of the host
+ *	bridge
  * @node: description
  * @kind: as in @node
  * @devfn: device and function number
@@ -209,15 +229,22 @@ struct pci_sim_fail {
  * @last_ext_cap: offset of the extended capability that was added last
  * @pm: offset of the Power Management capability
  * @exp: offset of the PCI Express capability
+ * @msi: offset of the MSI capability or 0
  * @msix: offset of the MSI-X capability or 0
  * @vsec: offset of the capability with the engine or 0
  * @tph: offset of the TPH capability or 0
+ * @aer: offset of the AER capability or 0
+ * @rcec: offset of the Event Collector capability or 0
+ * @sriov: offset of the SR-IOV capability or 0
+ * @nr_vfs: VFs that exist
  * @nr_msix: entries in the MSI-X table
  * @bar: address of the memory behind each BAR or 0
  * @fail_read: config reads to fail
  * @fail_write: config writes to fail
  * @domain: what the IOMMU translates with, NULL blocks
  * @generation: changes with each reset, a request of an old one is not sent
+ * @hang: does not come back from the next reset
+ * @hung: has not come back from a reset
  * @dead: going away, nothing may be queued any more
  * @go: the engine has been started and its work not been queued
  * @kick: queues the work that a register write or a request wants
@@ -230,6 +257,7 @@ struct pci_sim_fail {
 struct pci_sim_fn {
 	struct pci_sim_host *host;
 	struct pci_sim_fn *parent;
+	struct pci_sim_fn *pf;
 	struct list_head children;
 	struct list_head siblings;
 	struct pci_sim_node *node;
@@ -244,9 +272,14 @@ struct pci_sim_fn {
 	u16 last_ext_cap;
 	u16 pm;
 	u16 exp;
+	u16 msi;
 	u16 msix;
 	u16 vsec;
 	u16 tph;
+	u16 aer;
+	u16 rcec;
+	u16 sriov;
+	u16 nr_vfs;
 	u16 nr_msix;
 	phys_addr_t bar[PCI_SIM_NR_BARS];
 	struct pci_sim_fail fail_read;
@@ -255,6 +288,8 @@ struct pci_sim_fn {
 	struct iommu_domain *domain;
 
 	unsigned int generation;
+	bool hang;
+	bool hung;
 	bool dead;
 	bool go;
 	struct irq_work kick;
@@ -346,6 +381,12 @@ static inline bool pci_sim_in_d0(const struct pci_sim_fn *fn)
 		 PCI_PM_CTRL_STATE_MASK);
 }
 
+/* VFs are there all the time, but nobody can see them without VF Enable */
+static inline bool pci_sim_exists(const struct pci_sim_fn *fn)
+{
+	return !fn->pf || fn->node->number < fn->pf->nr_vfs;
+}
+
 static inline bool pci_sim_bridge_forwards(const struct pci_sim_fn *bridge)
 {
 	return pci_sim_in_d0(bridge) &&
@@ -376,6 +417,7 @@ void pci_sim_add_cap(struct pci_sim_fn *fn, u8 id, u16 where);
 void pci_sim_add_ext_cap(struct pci_sim_fn *fn, u16 id, u16 where);
 int pci_sim_fn_init(struct pci_sim_fn *fn);
 void pci_sim_fn_reset(struct pci_sim_fn *fn, enum pci_sim_reset how);
+void pci_sim_place_bar(struct pci_sim_fn *fn, unsigned int bar, u32 addr);
 void __iomem *pci_sim_bar_ptr(struct pci_sim_fn *fn, unsigned int bar,
 			      u32 offset, size_t len);
 
@@ -387,9 +429,10 @@ void pci_sim_configfs_exit(void);
 int pci_sim_msi_init(struct pci_sim_host *host);
 void pci_sim_msi_exit(struct pci_sim_host *host);
 bool pci_sim_msi_receive(struct pci_sim_host *host, u16 requester, u32 data);
+void pci_sim_msi_add(struct pci_sim_fn *fn);
 void pci_sim_msix_init(struct pci_sim_fn *fn);
 void pci_sim_msix_reset(struct pci_sim_fn *fn);
-void pci_sim_msix_raise(struct pci_sim_fn *fn, unsigned int vector);
+void pci_sim_irq_raise(struct pci_sim_fn *fn, unsigned int vector);
 void pci_sim_msix_poll(struct work_struct *work);
 
 /* iommu.c */
@@ -415,6 +458,15 @@ void pci_sim_tph_hints(struct pci_sim_fn *fn, const struct pci_sim_tlp *tlp,
 		       struct pci_sim_record *rec);
 unsigned int pci_sim_st_entries(struct pci_sim_fn *fn);
 u16 pci_sim_st_entry(struct pci_sim_fn *fn, unsigned int index);
+
+/* aer.c */
+void pci_sim_aer_add(struct pci_sim_fn *fn);
+void pci_sim_aer_detect(struct pci_sim_fn *fn, enum pci_sim_error error);
+
+/* sriov.c */
+int pci_sim_sriov_init(struct pci_sim_fn *pf);
+void pci_sim_set_vfs(struct pci_sim_fn *pf, u16 nr_vfs);
+u32 pci_sim_vf_bar(const struct pci_sim_fn *vf, unsigned int bar);
 
 /* analyzer.c */
 int pci_sim_analyzer_init(void);

@@ -17,6 +17,13 @@ static u32 pci_sim_tph_cap(struct pci_sim_fn *fn)
 	return pci_sim_get32(fn, fn->tph + PCI_TPH_CAP);
 }
 
+/* Where the next capability, or the end of config space, limits the table */
+static unsigned int pci_sim_tph_end(struct pci_sim_fn *fn)
+{
+	return fn->tph < PCI_SIM_CAP_AER ? PCI_SIM_CAP_AER :
+					   PCI_CFG_SPACE_EXP_SIZE;
+}
+
 static u8 pci_sim_tph_req_en(u32 ctrl)
 {
 	return FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl);
@@ -39,11 +46,9 @@ unsigned int pci_sim_st_entries(struct pci_sim_fn *fn)
 	cap = pci_sim_tph_cap(fn);
 	switch (cap & PCI_TPH_CAP_LOC_MASK) {
 	case PCI_TPH_LOC_CAP:
-		if (first >= PCI_CFG_SPACE_EXP_SIZE)
-			return 0;
 		return min_t(unsigned int,
 			     FIELD_GET(PCI_TPH_CAP_ST_MASK, cap) + 1,
-			     (PCI_CFG_SPACE_EXP_SIZE - first) / 2);
+			     (pci_sim_tph_end(fn) - first) / 2);
 	case PCI_TPH_LOC_MSIX:
 		return fn->nr_msix;
 	default:
@@ -155,7 +160,8 @@ int pci_sim_tph_init(struct pci_sim_fn *fn)
 	fn->tph = node->tph_pos ?: PCI_SIM_CAP_TPH;
 	if (!IS_ALIGNED(fn->tph, 4) ||
 	    fn->tph < PCI_SIM_CAP_VSEC + PCI_SIM_VSEC_LEN ||
-	    fn->tph + PCI_TPH_BASE_SIZEOF > PCI_CFG_SPACE_EXP_SIZE)
+	    (fn->tph >= PCI_SIM_CAP_AER && fn->tph < PCI_SIM_CAP_SRIOV_END) ||
+	    fn->tph + PCI_TPH_BASE_SIZEOF > pci_sim_tph_end(fn))
 		return -EINVAL;
 
 	pci_sim_add_ext_cap(fn, PCI_EXT_CAP_ID_TPH, fn->tph);

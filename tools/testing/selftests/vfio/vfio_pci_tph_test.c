@@ -9,11 +9,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -80,6 +83,10 @@ struct tph_device {
 	struct pci_sim_trace *trace;
 	const char *ep;
 	u64 violations;
+	/* The one that was opened before */
+	struct tph_device *next;
+	/* VFs only */
+	const char *vf_token;
 
 	struct iommu *iommu;
 	struct iova_allocator *iova_allocator;
@@ -319,7 +326,7 @@ static u32 ctrl_on(struct tph_device *d)
 static void tph_open(struct tph_device *d)
 {
 	d->iommu = iommu_init(default_iommu_mode);
-	d->device = vfio_pci_device_init(d->bdf, d->iommu);
+	d->device = vfio_pci_device_init_vf(d->bdf, d->iommu, d->vf_token);
 }
 
 static void tph_close(struct tph_device *d)
@@ -388,11 +395,43 @@ static void hw_table(struct tph_device *d, u16 *entries)
 	VFIO_ASSERT_GE(nr, nr_entries(d));
 }
 
-/* The user's view and the hardware agree. */
+#define DEBUGFS_VFIO	"/sys/kernel/debug/vfio"
+
+/*
+ * Find the line of the device's file in debugfs that begins with @item. Return
+ * false if there is none, or no such file: that takes CONFIG_VFIO_DEBUGFS.
+ */
+static bool debugfs_line(struct tph_device *d, const char *item, char *line,
+			 int size)
+{
+	char path[PATH_MAX];
+	bool found = false;
+	FILE *file;
+
+	snprintf_assert(path, sizeof(path), DEBUGFS_VFIO "/%s/pci/tph", d->bdf);
+	file = fopen(path, "re");
+	if (!file) {
+		VFIO_ASSERT_NE(access(DEBUGFS_VFIO, F_OK), 0, "No %s\n", path);
+		return false;
+	}
+
+	while (!found && fgets(line, size, file))
+		found = !strncmp(line, item, strlen(item));
+	fclose(file);
+
+	return found;
+}
+
+/* The user's view, the kernel's and the hardware agree. */
 static void check_ctrl(struct tph_device *d, u32 ctrl)
 {
+	char line[128];
+
 	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), ctrl);
 	VFIO_ASSERT_EQ(hw_ctrl(d), ctrl);
+	if (debugfs_line(d, "PCI core: ", line, sizeof(line)))
+		VFIO_ASSERT_EQ(strtoul(line + strlen("PCI core: "), NULL, 0),
+			       ctrl);
 }
 
 /* Choose mode and type, and see that this worked. */
@@ -1508,23 +1547,28 @@ TEST_F(vfio_pci_tph_test, hot_reset)
 
 #define COMMAND_ON	(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)
 
-/* Reset the bus without telling the kernel, which restores nothing then. */
-static void backdoor_reset(struct tph_device *d)
+/* The user is told of the error, and the device was reset then. */
+TEST_F_TIMEOUT(vfio_pci_tph_test, fatal_aer_reaches_user, 120)
 {
-	char rp[PCI_SIM_BDF_SIZE];
-	u16 control;
+	struct pollfd pollfd = { .events = POLLIN };
+	struct tph_device *d = &self->d;
 
-	pci_sim_get_bdf(d->sim, "hb0/rp0", rp);
-	sysfs_config_access(rp, false, PCI_BRIDGE_CONTROL, sizeof(control),
-			    &control);
-	control |= PCI_BRIDGE_CTL_BUS_RESET;
-	sysfs_config_access(rp, true, PCI_BRIDGE_CONTROL, sizeof(control),
-			    &control);
-	control &= ~PCI_BRIDGE_CTL_BUS_RESET;
-	sysfs_config_access(rp, true, PCI_BRIDGE_CONTROL, sizeof(control),
-			    &control);
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
 
-	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+	tph_start(d);
+	check_started(d);
+	pollfd.fd = vfio_pci_err_enable(d->device);
+	ASSERT_EQ(0, poll(&pollfd, 1, 0));
+
+	pci_sim_fatal_error(d->sim, d->ep, d->device);
+	ASSERT_EQ(1, poll(&pollfd, 1, 0));
+	check_ctrl(d, CTRL_OFF);
+	check_table_zero(d);
+
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
+	check_reset(d);
+	ASSERT_EQ(0, close(pollfd.fd));
 }
 
 /* The user does something that has to show that the device was reset. */
@@ -1569,7 +1613,8 @@ static void check_noticed(struct tph_device *d, u16 command,
 	tph_start(d);
 	check_started(d);
 
-	backdoor_reset(d);
+	pci_sim_reset(d->sim, d->ep);
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
 	notice(d);
 	vfio_pci_cmd_set(d->device, COMMAND_ON);
 	check_reset(d);
@@ -1705,6 +1750,446 @@ TEST_F(vfio_pci_tph_test, left_on_without_reset)
 	tph_open(d);
 	VFIO_ASSERT_EQ(write_device(d, "reset_method", "default"), 0);
 	check_clean(d);
+}
+
+/* --- Faults and races --- */
+
+static const char * const fault_dirs[] = {
+	"/sys/kernel/debug/failslab",
+	"/sys/kernel/debug/fail_page_alloc",
+	"/sys/kernel/debug/fail_usercopy",
+};
+
+/*
+ * Return a file that takes the number of the call that shall fail, of those of
+ * this thread that can fail by themselves, or -1 without fault injection.
+ */
+static int fail_nth_open(void)
+{
+	char path[PATH_MAX];
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(fault_dirs); i++) {
+		write_value(fault_dirs[i], "ignore-gfp-wait", "N");
+		write_value(fault_dirs[i], "ignore-gfp-highmem", "N");
+		write_value(fault_dirs[i], "verbose", "0");
+	}
+
+	snprintf_assert(path, sizeof(path), "/proc/self/task/%d/fail-nth",
+			gettid());
+
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* Return whether call @nth was one of those of @op, and failed. */
+static bool fail_nth(int fd, u32 nth, int (*op)(struct tph_device *d),
+		     struct tph_device *d, int *ret)
+{
+	bool injected;
+	char buf[16];
+	int len;
+
+	len = snprintf(buf, sizeof(buf), "%u", nth);
+	VFIO_ASSERT_EQ(pwrite(fd, buf, len, 0), len);
+	*ret = op(d);
+
+	/* A fault that is still to come can hit these two. */
+	injected = pread(fd, buf, sizeof(buf), 0) > 0 && buf[0] == '0';
+	while (pwrite(fd, "0", 1, 0) != 1)
+		;
+
+	return injected;
+}
+
+static int op_opt_in(struct tph_device *d)
+{
+	return __vfio_pci_tph_opt_in(d->device);
+}
+
+static int op_ctrl(struct tph_device *d)
+{
+	u32 ctrl = ctrl_on(d);
+	ssize_t ret;
+
+	ret = pwrite(d->device->fd, &ctrl, sizeof(ctrl),
+		     d->device->config_space.offset + d->pos + PCI_TPH_CTRL);
+
+	return ret < 0 ? -errno : 0;
+}
+
+static int op_st(struct tph_device *d)
+{
+	u32 cpus[MAX_ENTRIES];
+
+	fill_cpus(cpus, nr_entries(d), 0);
+
+	return try_st(d, SRC_CPU_P, 0, nr_entries(d), cpus);
+}
+
+static int op_resolve(struct tph_device *d)
+{
+	struct vfio_device_feature_tph_resolve resolve;
+
+	return __vfio_pci_tph_resolve(d->device, SRC_CPU_V, 0, &resolve);
+}
+
+#define NR_EVENTFDS	4
+
+static int op_vectors(struct tph_device *d)
+{
+	u8 buf[sizeof(struct vfio_irq_set) + NR_EVENTFDS * sizeof(s32)] = {};
+	static int eventfds[NR_EVENTFDS];
+	struct vfio_irq_set *set = (void *)buf;
+	int i;
+
+	for (i = 0; i < NR_EVENTFDS && !eventfds[NR_EVENTFDS - 1]; i++)
+		eventfds[i] = eventfd(0, EFD_CLOEXEC);
+
+	set->argsz = sizeof(buf);
+	set->flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+	set->index = VFIO_PCI_MSIX_IRQ_INDEX;
+	set->count = NR_EVENTFDS;
+	memcpy(set->data, eventfds, sizeof(eventfds));
+
+	return ioctl(d->device->fd, VFIO_DEVICE_SET_IRQS, set) ? -errno : 0;
+}
+
+/* Let each call in @op fail in turn, until none of them does. */
+static void sweep(struct tph_device *d, int fd, const char *name,
+		  int (*op)(struct tph_device *d),
+		  void (*check)(struct tph_device *d, int ret))
+{
+	u32 nth;
+	int ret;
+
+	for (nth = 1; fail_nth(fd, nth, op, d, &ret); nth++) {
+		VFIO_ASSERT_LT(nth, 1000, "%s\n", name);
+		check(d, ret);
+	}
+
+	VFIO_ASSERT_GE(ret, 0, "%s\n", name);
+	check(d, ret);
+	printf("# %s: %u faults\n", name, nth - 1);
+}
+
+static void swept_opt_in(struct tph_device *d, int ret)
+{
+	u32 cpu = 0;
+
+	VFIO_ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT);
+	if (!ret)
+		check_ctrl(d, CTRL_OFF);
+	else
+		VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V, 0, 1, &cpu), -EPERM);
+}
+
+static void swept_ctrl_written(struct tph_device *d, int ret)
+{
+	VFIO_ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT);
+	set_ctrl(d, CTRL_OFF);
+}
+
+static void swept_st(struct tph_device *d, int ret)
+{
+	u16 tags[MAX_ENTRIES];
+
+	check_ctrl(d, ctrl_on(d));
+	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+	if (ret > 0)
+		fill_tags(tags, 0, ret, TAG_P(0));
+	check_table(d, tags);
+	program(d, 0, nr_entries(d), 0);
+}
+
+static void swept_resolve(struct tph_device *d, int ret)
+{
+	VFIO_ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT ||
+			 ret == -EIO);
+}
+
+/* Vectors that could not be made all leave none, and TPH as it was. */
+static void swept_vectors(struct tph_device *d, int ret)
+{
+	struct vfio_irq_set set = {
+		.argsz = sizeof(set),
+		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.index = VFIO_PCI_MSIX_IRQ_INDEX,
+	};
+	u16 tags[MAX_ENTRIES] = {};
+
+	check_ctrl(d, ctrl_on(d));
+	if (!ret)
+		fill_tags(tags, 0, NR_EVENTFDS, TAG_V(0));
+	check_table(d, tags);
+	ioctl_assert(d->device->fd, VFIO_DEVICE_SET_IRQS, &set);
+}
+
+/* Whatever cannot be allocated or copied, the three views agree. */
+TEST_F_TIMEOUT(vfio_pci_tph_test, fail_nth, 300)
+{
+	struct tph_device *d = &self->d;
+	int fd = fail_nth_open();
+
+	if (fd < 0)
+		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
+
+	sweep(d, fd, "opt-in", op_opt_in, swept_opt_in);
+	sweep(d, fd, "control register", op_ctrl, swept_ctrl_written);
+
+	if (has_table(d)) {
+		set_ctrl(d, ctrl_on(d));
+		program(d, 0, nr_entries(d), 0);
+		if (cap_loc(d->cap) == PCI_TPH_LOC_MSIX)
+			sweep(d, fd, "vectors", op_vectors, swept_vectors);
+		enable_vectors(d);
+		sweep(d, fd, "TPH_ST", op_st, swept_st);
+	}
+	if (resolves(d))
+		sweep(d, fd, "TPH_RESOLVE", op_resolve, swept_resolve);
+
+	ASSERT_EQ(0, close(fd));
+}
+
+/* Do something with the device that others do not expect, and undo it. */
+static void disturb_reset(struct tph_device *d)
+{
+	ioctl(d->device->fd, VFIO_DEVICE_RESET);
+}
+
+static void disturb_memory(struct tph_device *d)
+{
+	vfio_pci_cmd_clear(d->device, PCI_COMMAND_MEMORY);
+	vfio_pci_cmd_set(d->device, PCI_COMMAND_MEMORY);
+}
+
+static void disturb_power(struct tph_device *d)
+{
+	set_power_state(d, PM_D3HOT);
+	set_power_state(d, PM_D0);
+}
+
+static void low_power(struct tph_device *d, u32 feature)
+{
+	struct vfio_device_feature low_power = {
+		.argsz = sizeof(low_power),
+		.flags = VFIO_DEVICE_FEATURE_SET | feature,
+	};
+
+	ioctl(d->device->fd, VFIO_DEVICE_FEATURE, &low_power);
+}
+
+static void disturb_low_power(struct tph_device *d)
+{
+	low_power(d, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY);
+	low_power(d, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT);
+}
+
+static void disturb_vectors(struct tph_device *d)
+{
+	vfio_pci_msix_disable(d->device);
+	vfio_pci_msix_enable(d->device, 0, d->nr_msix);
+}
+
+static void disturb_sysfs_reset(struct tph_device *d)
+{
+	VFIO_ASSERT_EQ(write_device(d, "reset", "1"), 0);
+}
+
+/* Disturb @d in a process of its own, until that is killed. */
+static pid_t disturb_start(struct tph_device *d,
+			   void (*disturb)(struct tph_device *d))
+{
+	pid_t child = fork();
+
+	VFIO_ASSERT_GE(child, 0);
+	while (!child)
+		disturb(d);
+
+	return child;
+}
+
+static void disturb_stop(pid_t child)
+{
+	int status;
+
+	VFIO_ASSERT_EQ(kill(child, SIGKILL), 0);
+	VFIO_ASSERT_EQ(waitpid(child, &status, 0), child);
+	VFIO_ASSERT_TRUE(WIFSIGNALED(status), "It failed\n");
+}
+
+/* Use everything, whether it works or not. */
+static void use_all(struct tph_device *d, u32 i)
+{
+	u32 ctrl = i % 3 ? ctrl_on(d) : CTRL_OFF;
+	u32 cpus[MAX_ENTRIES];
+	off_t pos = d->device->config_space.offset + d->pos + PCI_TPH_CTRL;
+
+	fill_cpus(cpus, MAX_ENTRIES, i % 2 ? 0 : other_cpu());
+	if (has_table(d))
+		try_st(d, SRC_CPU_V, i % 4, nr_entries(d) - 4, cpus);
+	if (pwrite(d->device->fd, &ctrl, sizeof(ctrl), pos) != sizeof(ctrl))
+		VFIO_ASSERT_EQ(errno, EIO);
+	if (pread(d->device->fd, &ctrl, sizeof(ctrl), pos) != sizeof(ctrl))
+		VFIO_ASSERT_EQ(errno, EIO);
+}
+
+#define USES	60
+
+/* Whatever happens at the same time, in the end the three views agree. */
+TEST_F_TIMEOUT(vfio_pci_tph_test, disturbed, 300)
+{
+	static void (* const disturb[])(struct tph_device *d) = {
+		disturb_reset, disturb_memory, disturb_power,
+		disturb_low_power, disturb_vectors, disturb_sysfs_reset,
+	};
+	struct tph_device *d = &self->d;
+	pid_t child;
+	u32 i, use;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	for (i = 0; i < ARRAY_SIZE(disturb); i++) {
+		vfio_pci_tph_opt_in(d->device);
+		vfio_pci_msix_enable(d->device, 0, d->nr_msix);
+		child = disturb_start(d, disturb[i]);
+		for (use = 0; use < USES; use++)
+			use_all(d, use);
+		disturb_stop(child);
+
+		low_power(d, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT);
+		set_power_state(d, PM_D0);
+		vfio_pci_cmd_set(d->device, COMMAND_ON);
+		check_ctrl(d, user_read(d, PCI_TPH_CTRL));
+
+		tph_reopen(d);
+		tph_start(d);
+		check_started(d);
+		tph_reopen(d);
+	}
+}
+
+/* Each waits for a reset of a tenth of a second, if that is what goes on. */
+#define PROGRAMS	8
+
+/* Program in a process of its own, and end with what check_started() expects. */
+static pid_t program_start(struct tph_device *d)
+{
+	pid_t child = fork();
+	u32 i;
+
+	VFIO_ASSERT_GE(child, 0);
+	if (child)
+		return child;
+
+	for (i = 0; i < PROGRAMS; i++) {
+		vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL,
+				       CTRL_OFF);
+		if (has_table(d))
+			program(d, i % 3, nr_entries(d) - 3, other_cpu());
+		vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL,
+				       ctrl_on(d));
+		if (has_table(d))
+			program(d, 0, nr_entries(d), 0);
+	}
+	_exit(0);
+}
+
+/* Resets that others ask for fall between two steps, and lose nothing. */
+TEST_F_TIMEOUT(vfio_pci_tph_test, sysfs_reset_race, 300)
+{
+	struct tph_device *d = &self->d;
+	char rp[PCI_SIM_BDF_SIZE], dir[PATH_MAX];
+	int status, round;
+	pid_t child;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	pci_sim_get_bdf(d->sim, "hb0/rp0", rp);
+	snprintf_assert(dir, sizeof(dir), "/sys/bus/pci/devices/%s", rp);
+	tph_start(d);
+	for (round = 0; round < 2; round++) {
+		child = program_start(d);
+		do {
+			/* The bridge's reset gives way to who has a lock. */
+			if (round % 2) {
+				if (write_value(dir, "reset_subordinate", "1"))
+					ASSERT_EQ(EAGAIN, errno);
+			} else {
+				ASSERT_EQ(0, write_device(d, "reset", "1"));
+			}
+		} while (!waitpid(child, &status, WNOHANG));
+
+		ASSERT_TRUE(WIFEXITED(status));
+		ASSERT_EQ(0, WEXITSTATUS(status));
+		check_started(d);
+	}
+	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0);
+}
+
+/* The driver is taken from a device that is in use, and waits for its user. */
+TEST_F_TIMEOUT(vfio_pci_tph_test, unbind, 120)
+{
+	struct tph_device *d = &self->d;
+	char command[128];
+	int status, use;
+	pid_t child;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	snprintf_assert(command, sizeof(command),
+			"echo %s >/sys/bus/pci/drivers/vfio-pci/unbind", d->bdf);
+	tph_start(d);
+	child = fork();
+	ASSERT_GE(child, 0);
+	/* Who waits must not hold the device open itself. */
+	if (!child) {
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+
+	for (use = 0; use < USES; use++)
+		use_all(d, use);
+	ASSERT_EQ(user_read(d, PCI_TPH_CTRL), hw_ctrl(d));
+	tph_close(d);
+
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_TRUE(WIFEXITED(status));
+	ASSERT_EQ(0, WEXITSTATUS(status));
+	ASSERT_EQ(CTRL_OFF, hw_ctrl(d));
+
+	ASSERT_EQ(0, write_value("/sys/bus/pci/drivers/vfio-pci", "bind",
+				 d->bdf));
+	tph_open(d);
+	check_clean(d);
+}
+
+/* The system sleeps, as far as the devices are concerned, and wakes up. */
+TEST_F_TIMEOUT(vfio_pci_tph_test, system_suspend, 120)
+{
+	struct tph_device *d = &self->d;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+	if (write_value("/sys/power", "pm_test", "platform"))
+		SKIP(return, "Needs CONFIG_SUSPEND and CONFIG_PM_DEBUG");
+
+	write_value("/sys/module/suspend/parameters", "pm_test_delay", "0");
+	tph_start(d);
+	check_started(d);
+	ASSERT_EQ(0, write_value("/sys/power", "state", "freeze"));
+	check_started(d);
+	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0);
+
+	/* What is chosen in D3hot waits, also across that. */
+	set_power_state(d, PM_D3HOT);
+	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, CTRL_OFF);
+	ASSERT_EQ(0, write_value("/sys/power", "state", "freeze"));
+	set_power_state(d, PM_D0);
+	check_ctrl(d, CTRL_OFF);
+	ASSERT_EQ(0, write_value("/sys/power", "pm_test", "none"));
 }
 
 /* --- The Steering Tag table, where it can be used --- */
@@ -2627,38 +3112,46 @@ FIXTURE_SETUP(vfio_pci_tph_shapes)
 	pci_sim_add(self->sim, "hb0", "acpi_path=\\_SB.PSM0");
 }
 
-/* The device that is open, also when a test has failed */
+/* The devices that are open, also when a test has failed */
 static struct tph_device *shape;
 
 static void shape_close(struct tph_device *d)
 {
-	shape = NULL;
+	shape = d->next;
 	tph_close(d);
 	pci_sim_trace_cleanup(d->trace);
 }
 
 FIXTURE_TEARDOWN(vfio_pci_tph_shapes)
 {
-	if (shape)
+	while (shape)
 		shape_close(shape);
 	pci_sim_cleanup(self->sim);
 }
 
-/* Open one of the devices. */
-static void shape_open(struct tph_device *d, struct pci_sim *sim,
-		       const char *ep, int level)
+/* Open one of the devices. The one that is opened last is closed first. */
+static void shape_open_vf(struct tph_device *d, struct pci_sim *sim,
+			  const char *ep, int level, const char *vf_token)
 {
 	*d = (struct tph_device) {
 		.sim = sim,
 		.trace = pci_sim_trace_init(),
 		.ep = ep,
 		.level = level,
+		.next = shape,
+		.vf_token = vf_token,
 	};
 
 	pci_sim_bind_vfio(sim, ep, d->bdf);
 	tph_open(d);
 	shape = d;
 	find_cap(d);
+}
+
+static void shape_open(struct tph_device *d, struct pci_sim *sim,
+		       const char *ep, int level)
+{
+	shape_open_vf(d, sim, ep, level, NULL);
 }
 
 /* Each endpoint has a Root Port of its own. */
@@ -2818,6 +3311,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, large_tables, 120)
 		{ "tph_loc=2 tph_st_size=7 msix=32", 8 },
 		{ "tph_loc=2 tph_st_size=2047 msix=32", 32 },
 	};
+	u16 tags[MAX_ENTRIES];
 	struct tph_device d;
 	int i, nr;
 
@@ -2837,6 +3331,10 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, large_tables, 120)
 		check_started(&d);
 		ASSERT_EQ(-EINVAL, try_st(&d, SRC_NONE, nr, 1, NULL));
 		ASSERT_EQ(-EINVAL, try_st(&d, SRC_NONE, 0, nr + 1, NULL));
+		fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+		check_batch(&d, CTRL_IV, nr - 1, 1, tags);
+		check_batch(&d, CTRL_IV, 0, min(nr, 16), tags);
+		check_batch(&d, CTRL_IV, 0, nr, tags);
 		shape_close(&d);
 	}
 }
@@ -3041,20 +3539,10 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, root_port, 120)
 /* The path as debugfs tells it to a person */
 static void check_path(struct tph_device *d, const char *path)
 {
-	char file[PATH_MAX], line[128] = "";
-	FILE *f;
+	char line[128];
 
-	snprintf_assert(file, sizeof(file), "/sys/kernel/debug/vfio/%s/pci/tph",
-			d->bdf);
-	/* Without CONFIG_VFIO_DEBUGFS there is nothing to look at. */
-	if (access("/sys/kernel/debug/vfio", F_OK))
-		return;
-
-	f = fopen(file, "re");
-	VFIO_ASSERT_NOT_NULL(f);
-	VFIO_ASSERT_NOT_NULL(fgets(line, sizeof(line), f));
-	fclose(f);
-	VFIO_ASSERT_NOT_NULL(strstr(line, path), "%s: %s\n", d->ep, line);
+	if (debugfs_line(d, "path: ", line, sizeof(line)))
+		VFIO_ASSERT_NOT_NULL(strstr(line, path), "%s: %s\n", d->ep, line);
 }
 
 /* Choose Extended TPH, which the register takes, or not. */
@@ -3359,6 +3847,49 @@ TEST_F(vfio_pci_tph_shapes, root_complex_endpoint)
 	set_ctrl(&d, CTRL_NS);
 	check_hint(&d, 0, 2, 0);
 	shape_close(&d);
+}
+
+/* A VF has a TPH capability of its own or none, whatever the PF has. */
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, virtual_functions, 120)
+{
+	static const char token[] = "c9a0cf0e-6a0e-4c1e-a4cb-2a0f6b8d2b53";
+	struct tph_device pf, vf0, vf1;
+
+	pci_sim_add(self->sim, SIM_EP "/vf0", "tph_loc=1 tph_st_size=3");
+	pci_sim_add(self->sim, SIM_EP "/vf1", "tph=0");
+	pci_sim_set_live(self->sim, true);
+	ASSERT_EQ(0, write_value("/sys/module/vfio_pci/parameters",
+				 "enable_sriov", "1"));
+
+	shape_open(&pf, self->sim, SIM_EP, variant->level);
+	vfio_device_set_vf_token(pf.device->fd, token);
+	sysfs_sriov_numvfs_set(pf.bdf, 2);
+	shape_open_vf(&vf0, self->sim, SIM_EP "/vf0", variant->level, token);
+	shape_open_vf(&vf1, self->sim, SIM_EP "/vf1", variant->level, token);
+	check_refused(&vf1);
+
+	tph_start(&pf);
+	tph_start(&vf0);
+	check_started(&pf);
+	check_started(&vf0);
+	set_ctrl(&vf0, CTRL_NS);
+	check_hint(&vf0, 0, 2, 0);
+
+	vfio_pci_device_reset(vf0.device);
+	check_reset(&vf0);
+	check_started(&pf);
+
+	/* The PF takes its VFs with it. */
+	ASSERT_NE(CTRL_OFF, hw_ctrl(&vf0));
+	vfio_pci_device_reset(pf.device);
+	check_reset(&pf);
+	ASSERT_EQ(CTRL_OFF, hw_ctrl(&vf0));
+	check_ctrl(&vf0, CTRL_OFF);
+	check_reset(&vf0);
+
+	shape_close(&vf1);
+	shape_close(&vf0);
+	shape_close(&pf);
 }
 
 /* --- The parameter itself --- */

@@ -277,6 +277,59 @@ void pci_sim_fail_none(struct pci_sim *sim, const char *component)
 	pci_sim_fail_write(sim, component, 0, 0, 0);
 }
 
+void pci_sim_reset(struct pci_sim *sim, const char *component)
+{
+	pci_sim_set(sim, component, "reset", "1");
+}
+
+void pci_sim_error(struct pci_sim *sim, const char *component,
+		   const char *severity)
+{
+	pci_sim_set(sim, component, "error", severity);
+}
+
+/*
+ * The last thing that the kernel does to recover is to clear the device's status
+ * of non-fatal errors, for which it looks at their severity.
+ */
+static bool has_recovered(struct pci_sim_trace *trace, const char *bdf, u16 aer)
+{
+	const struct pci_sim_record *record;
+	bool reset = false;
+	size_t i;
+
+	pci_sim_trace_stop(trace);
+	for (i = 0; i < trace->nr; i++) {
+		record = &trace->records[i];
+		if (record->type == PCI_SIM_RESET &&
+		    pci_sim_record_match(record, bdf))
+			reset = true;
+		if (reset && pci_sim_record_config(record, bdf,
+						   aer + PCI_ERR_UNCOR_SEVER, 4))
+			return true;
+	}
+
+	return false;
+}
+
+void pci_sim_fatal_error(struct pci_sim *sim, const char *component,
+			 struct vfio_pci_device *device)
+{
+	u16 aer = vfio_pci_find_ext_cap(device, PCI_EXT_CAP_ID_ERR);
+	struct pci_sim_trace *trace = pci_sim_trace_init();
+	int i;
+
+	VFIO_ASSERT_NE(aer, 0);
+	pci_sim_error(sim, component, "fatal");
+
+	for (i = 0; !has_recovered(trace, device->bdf, aer); i++) {
+		VFIO_ASSERT_LT(i, 1000, "No recovery of %s\n", component);
+		usleep(10000);
+	}
+
+	pci_sim_trace_cleanup(trace);
+}
+
 u64 pci_sim_violations(void)
 {
 	char buf[32];

@@ -31,7 +31,10 @@ static void pci_sim_init_device(struct vfio_pci_device *device)
 			       PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
 			       PCI_COMMAND_INTX_DISABLE);
 
-	vfio_pci_msix_enable(device, 0, device->msix_info.count);
+	if (device->msix_info.count)
+		vfio_pci_msix_enable(device, 0, device->msix_info.count);
+	else
+		vfio_pci_msi_enable(device, 0, 1);
 
 	device->driver.msi = 0;
 	device->driver.max_memcpy_size = PCI_SIM_MAX_MEMCPY_SIZE;
@@ -40,7 +43,10 @@ static void pci_sim_init_device(struct vfio_pci_device *device)
 
 static void pci_sim_remove_device(struct vfio_pci_device *device)
 {
-	vfio_pci_msix_disable(device);
+	if (device->msix_info.count)
+		vfio_pci_msix_disable(device);
+	else
+		vfio_pci_msi_disable(device);
 	vfio_pci_cmd_clear(device, PCI_COMMAND_MASTER);
 }
 

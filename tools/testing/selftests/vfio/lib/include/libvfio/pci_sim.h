@@ -76,6 +76,20 @@ void pci_sim_fail_write(struct pci_sim *sim, const char *component, u16 offset,
 			u32 count, u32 skip);
 void pci_sim_fail_none(struct pci_sim *sim, const char *component);
 
+/* Reset an endpoint or a VF without a word to the kernel */
+void pci_sim_reset(struct pci_sim *sim, const char *component);
+
+/*
+ * Let a function detect an error: "correctable", "nonfatal" or "fatal". When
+ * this returns the interrupt has been raised, and the kernel has yet to act.
+ */
+void pci_sim_error(struct pci_sim *sim, const char *component,
+		   const char *severity);
+
+/* Let an endpoint detect a fatal error, and wait until the kernel has recovered */
+void pci_sim_fatal_error(struct pci_sim *sim, const char *component,
+			 struct vfio_pci_device *device);
+
 /* How often a Steering Tag changed while TPH was enabled, since boot */
 u64 pci_sim_violations(void);
 

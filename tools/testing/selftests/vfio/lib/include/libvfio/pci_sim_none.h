@@ -48,6 +48,8 @@ enum pci_sim_record_type {
 	PCI_SIM_CFG_WRITE,
 	PCI_SIM_TLP_MRD,
 	PCI_SIM_TLP_MWR,
+	PCI_SIM_RESET,
+	PCI_SIM_ERROR,
 };
 
 enum pci_sim_fate {
