@@ -8,7 +8,7 @@ export KERNEL
 export RUN
 
 .PHONY: help deps tree export roundtrip series-check guest-build guest \
-	demo bench check clean send
+	demo bench cuts check clean send
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -43,6 +43,10 @@ demo: guest-build ## show a DMA write that carries the tag a program asked for
 
 bench: guest-build ## what a batch of Steering Tags costs, against the base's loop
 	@scripts/bench
+
+cuts: deps ## build and test the series cut after each level, or after CUTS="NS IV"
+	@scripts/tree --keep >/dev/null
+	@scripts/cuts $(CUTS)
 
 check: deps ## everything: series and guest, plain and debug; ends in a summary
 	@scripts/check

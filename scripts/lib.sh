@@ -110,12 +110,14 @@ step()
 }
 
 # Sets base to the git repository of the base kernel (tag "base"), and tree to
-# the place of this checkout's tree.
+# the place of this checkout's tree. For scripts/cuts the tree is one that ends
+# early, and whole is the one with all patches.
 find_tree()
 {
 	base=$("$top/scripts/base")
 	tree_key=$(printf '%s\n' "$top" "$base" | sha256sum | cut -c1-12)
-	tree=$cache/tree/$tree_key/linux
+	whole=$cache/tree/$tree_key/linux
+	tree=${VFIO_TPH_CUT:-$whole}
 }
 
 # The directories of patches/ in order; the patches of one of them, with its name
