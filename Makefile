@@ -7,7 +7,7 @@
 export KERNEL
 export RUN
 
-.PHONY: help deps tree export roundtrip series-check guest-build guest \
+.PHONY: help deps tree export roundtrip series-check matrix guest-build guest \
 	demo bench cuts check clean send
 .NOTPARALLEL:
 
@@ -30,6 +30,10 @@ roundtrip: tree ## check that exporting what patches/ gives changes nothing
 
 series-check: tree ## build, checkpatch and sparse, patch by patch
 	@scripts/series-check
+
+matrix: deps ## build for other configurations, compilers and machines (not in check)
+	@scripts/tree --keep >/dev/null
+	@scripts/matrix
 
 guest-build: deps ## kernel, selftests and initramfs of the test guest
 	@scripts/tree --keep >/dev/null

@@ -134,11 +134,15 @@ has_work()
 		[ -n "$(git -C "$1" status --porcelain | head -n 1)" ]
 }
 
-# kmake DIR ARGUMENT...: the kernel's make, with what every call needs
+# kmake DIR ARGUMENT...: the kernel's make, with what every call needs. A script
+# that builds with another compiler or for another machine sets toolchain, whose
+# variables come behind and win.
+toolchain=()
 kmake()
 {
 	env -u KERNEL make -C "$1" --no-print-directory -j"$jobs" \
-		CC="ccache gcc" HOSTCC="ccache gcc" LOCALVERSION= "${@:2}"
+		CC="ccache gcc" HOSTCC="ccache gcc" LOCALVERSION= \
+		"${toolchain[@]}" "${@:2}"
 }
 
 # kconfig TREE OUT strict|any FRAGMENT...: a configuration from tinyconfig and
@@ -148,7 +152,7 @@ kconfig()
 {
 	local build=$1/$2 stamp
 
-	stamp=$(cat "${@:3}" "${BASH_SOURCE[0]}" 2>/dev/null | sha256sum)
+	stamp=$(echo "${toolchain[@]}" | cat - "${@:4}" "${BASH_SOURCE[0]}" | sha256sum)
 	stamp+=$(git -C "$1" ls-files -s -- '*Kconfig*' | sha256sum)
 	[ "$stamp" != "$(cat "$build/.config.stamp" 2>/dev/null)" ] || return 0
 	rm -f "$build/.config.stamp"
@@ -175,6 +179,43 @@ kconfig()
 			exit bad
 		}' || { [ "$3" = any ] && [ -s "$build/.config" ]; } &&
 	echo "$stamp" >"$build/.config.stamp"
+}
+
+# What kbuild builds in one go: the directory of a file, or the object of one
+# whose directory has no Makefile
+target()
+{
+	local file=$1
+
+	if git -C "$tree" cat-file -e "HEAD:${file%/*}/Makefile" 2>/dev/null; then
+		echo "${file%/*}/"
+	elif [ "${file%.c}" != "$file" ]; then
+		echo "${file%.c}.o"
+	fi
+}
+
+# Sets files to what the series touch, sources to those that are compiled, touched
+# to the targets of these, and dirs to the same with none inside another
+find_touched()
+{
+	local file
+
+	mapfile -t files < <(git -C "$tree" diff --name-only base HEAD)
+	mapfile -t sources < <(printf '%s\n' "${files[@]}" |
+		grep -E '^(arch|block|crypto|drivers|fs|init|io_uring|ipc|kernel|lib|mm|net|security|sound|virt)/.*/')
+	mapfile -t touched < <(for file in "${sources[@]}"; do target "$file"; done | sort -u)
+	mapfile -t dirs < <([ ${#touched[@]} -eq 0 ] || printf '%s\n' "${touched[@]}" |
+		awk '!last || index($0, last) != 1 { print; last = $0 }')
+}
+
+# warnings LOG: those of a build as "FILE: TEXT". One in a header is said once for
+# each file that includes it.
+warnings()
+{
+	sed -nE -e 's,^(Warning: |\.\./)+,,' -e 's,^[^ ]*/(apply|linux)/,,' \
+		-e 's,^([^ :]+\.[chS]):[0-9]+(:[0-9]+)?:? ((warning|error|fatal error): )?(.*),\1: \5,p' \
+		"$1" | grep -v ': note: ' | sort |
+	awk '!/^[^:]*\.h: / || $0 != last { print } { last = $0 }'
 }
 
 # vfio_selftests TREE OUT: the user-space tests, static, in OUT/selftests
