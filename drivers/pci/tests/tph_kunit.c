@@ -10,6 +10,7 @@
 #include <linux/bitfield.h>
 #include <linux/irq.h>
 #include <linux/irqdesc.h>
+#include <linux/irqdomain.h>
 #include <linux/msi.h>
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
@@ -789,6 +790,7 @@ static void tph_index_out_of_range(struct kunit *test)
 				-ENXIO);
 		KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, bad[i], 1,
 							      tags), -EINVAL);
+		KUNIT_EXPECT_EQ(test, ctx->nr, 0);
 		KUNIT_EXPECT_EQ(test, cfg_st(ctx, 0), 0x11);
 		KUNIT_EXPECT_EQ(test, cfg_st(ctx, 3), 0x33);
 		expect_state(test, MODE_DS, TPH);
@@ -1179,6 +1181,55 @@ static void tph_cpu_st_tag(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pcie_tph_cpu_st_tag(&st, TPH_MEM_TYPE_PM + 1, TPH), 0);
 }
 
+/* Each field of the answer of the _DSM */
+static void tph_cpu_st_fields(struct kunit *test)
+{
+#ifdef CONFIG_ACPI
+	struct pcie_tph_cpu_st st, ones;
+	u64 value;
+	int i;
+
+	tph_parse_st_info(0, &st);
+	KUNIT_EXPECT_NULL(test, memchr_inv(&st, 0, sizeof(st)));
+	tph_parse_st_info(~0ULL, &ones);
+
+	for (i = 0; i <= TPH_MEM_TYPE_PM; i++) {
+		KUNIT_EXPECT_EQ(test, ones.mem[i].st, 0xff);
+		KUNIT_EXPECT_EQ(test, ones.mem[i].xst, 0xffff);
+
+		/* The lower half is about volatile memory */
+		value = 0x12344101ULL << 32 * i;
+		tph_parse_st_info(value, &st);
+		KUNIT_EXPECT_TRUE(test, st.mem[i].st_valid);
+		KUNIT_EXPECT_FALSE(test, st.mem[i].xst_valid);
+		KUNIT_EXPECT_FALSE(test, st.mem[i].ph_ignore);
+		KUNIT_EXPECT_EQ(test, st.mem[i].st, 0x41);
+		KUNIT_EXPECT_EQ(test, st.mem[i].xst, 0x1234);
+		KUNIT_EXPECT_EQ(test, st.mem[!i].st, 0);
+		KUNIT_EXPECT_EQ(test, st.mem[!i].xst, 0);
+		KUNIT_EXPECT_FALSE(test, st.mem[!i].st_valid);
+
+		tph_parse_st_info(0x2ULL << 32 * i, &st);
+		KUNIT_EXPECT_FALSE(test, st.mem[i].st_valid);
+		KUNIT_EXPECT_TRUE(test, st.mem[i].xst_valid);
+		KUNIT_EXPECT_FALSE(test, st.mem[i].ph_ignore);
+		KUNIT_EXPECT_FALSE(test, st.mem[!i].xst_valid);
+
+		tph_parse_st_info(0x4ULL << 32 * i, &st);
+		KUNIT_EXPECT_FALSE(test, st.mem[i].st_valid);
+		KUNIT_EXPECT_FALSE(test, st.mem[i].xst_valid);
+		KUNIT_EXPECT_TRUE(test, st.mem[i].ph_ignore);
+		KUNIT_EXPECT_FALSE(test, st.mem[!i].ph_ignore);
+
+		/* Reserved */
+		tph_parse_st_info(0xf8ULL << 32 * i, &st);
+		KUNIT_EXPECT_NULL(test, memchr_inv(&st, 0, sizeof(st)));
+	}
+#else
+	kunit_skip(test, "needs CONFIG_ACPI");
+#endif
+}
+
 static void tph_cpu_allowed(struct kunit *test)
 {
 	KUNIT_EXPECT_TRUE(test, pcie_tph_cpu_allowed(cpumask_first(cpu_online_mask)));
@@ -1373,18 +1424,38 @@ static void tph_msix_no_vector(struct kunit *test)
 	expect_state(test, MODE_IV, TPH);
 }
 
+/* A table that the kernel does not write to is none */
 static void tph_msix_no_mask(struct kunit *test)
 {
+	struct msi_parent_ops ops = { .supported_flags = MSI_FLAG_NO_MASK };
+	struct irq_domain domain = {
+		.flags = IRQ_DOMAIN_FLAG_HIERARCHY | IRQ_DOMAIN_FLAG_MSI_PARENT,
+		.msi_parent_ops = &ops,
+	};
 	static const u16 tags[] = { 1, 2 };
 	struct tph_ctx *ctx = test->priv;
 
-	enable_msix(test, -1, 0);
-	irq_get_msi_desc(ctx->irqs[1])->pci.msi_attrib.can_mask = 0;
+	enable_msix(test, -1, 0x330000);
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), 0);
+	KUNIT_ASSERT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), TABLE_SIZE);
+	dev_set_msi_domain(&ctx->pdev->dev, &domain);
 
-	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 2, tags), 1);
-	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 1, 1, tags),
-			-EOPNOTSUPP);
-	KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, 1), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_loc(ctx->pdev),
+			PCI_TPH_LOC_NONE);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 2, tags),
+			-EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entry(ctx->pdev, 0, 1), -EINVAL);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes, 0);
+	KUNIT_EXPECT_EQ(test, *vctrl(ctx, 0), 0x330000);
+
+	/* A domain whose vectors the kernel masks */
+	ops.supported_flags = 0;
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_loc(ctx->pdev),
+			PCI_TPH_LOC_MSIX);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), TABLE_SIZE);
+	dev_set_msi_domain(&ctx->pdev->dev, NULL);
 }
 
 static void tph_msix_no_response(struct kunit *test)
@@ -1813,6 +1884,7 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_clear),
 	KUNIT_CASE(tph_clear_changed),
 	KUNIT_CASE(tph_cpu_st_tag),
+	KUNIT_CASE(tph_cpu_st_fields),
 	KUNIT_CASE(tph_cpu_allowed),
 	KUNIT_CASE(tph_msix_accesses),
 	KUNIT_CASE(tph_msix_no_vector),

@@ -36,6 +36,9 @@
 
 #include "vfio_pci_priv.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
 enum vfio_pci_tph_level {
 	VFIO_PCI_TPH_NO_ST,
 	VFIO_PCI_TPH_IV,
@@ -186,9 +189,28 @@ static bool vfio_pci_tph_is_ext(u32 ctrl)
 	return FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl) == PCI_TPH_REQ_EXT_TPH;
 }
 
+/* Control register as the user sees it */
+static u32 vfio_pci_tph_vctrl(struct vfio_pci_core_device *vdev)
+{
+	return le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL));
+}
+
+static void vfio_pci_tph_trace(struct vfio_pci_core_device *vdev, u32 old,
+			       u32 new)
+{
+	if (old == new)
+		return;
+
+	if (new & PCI_TPH_CTRL_REQ_EN_MASK)
+		trace_vfio_pci_tph_enable(vdev->pdev, old, new);
+	else if (old & PCI_TPH_CTRL_REQ_EN_MASK)
+		trace_vfio_pci_tph_disable(vdev->pdev, old, new);
+}
+
 /*
  * Let the user see @ctrl, and who can program any tag also those that go with it
- * in a table that is in the capability.
+ * in a table that is in the capability.  Every change comes by here, whoever has
+ * caused it.
  */
 static void vfio_pci_tph_show(struct vfio_pci_core_device *vdev, u32 ctrl)
 {
@@ -197,6 +219,7 @@ static void vfio_pci_tph_show(struct vfio_pci_core_device *vdev, u32 ctrl)
 	__le16 *vtable;
 	u16 i;
 
+	vfio_pci_tph_trace(vdev, vfio_pci_tph_vctrl(vdev), ctrl);
 	*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL) = cpu_to_le32(ctrl);
 
 	if (tph->in_msix || vfio_pci_tph_level < VFIO_PCI_TPH_LITERAL)
@@ -205,12 +228,6 @@ static void vfio_pci_tph_show(struct vfio_pci_core_device *vdev, u32 ctrl)
 	vtable = (__le16 *)vfio_pci_tph_vreg(vdev, PCI_TPH_BASE_SIZEOF);
 	for (i = 0; i < tph->nr_entries; i++)
 		vtable[i] = cpu_to_le16(table[i]);
-}
-
-/* Control register as the user sees it */
-static u32 vfio_pci_tph_vctrl(struct vfio_pci_core_device *vdev)
-{
-	return le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CTRL));
 }
 
 /* Control register as the PCI core has set it */
@@ -260,9 +277,7 @@ static int vfio_pci_tph_write_entries(struct vfio_pci_core_device *vdev,
 		ret = pcie_tph_set_st_entries(vdev->pdev, start + done,
 					      count - done,
 					      tags ? tags + done : NULL);
-		/* Nor is a 0 missed where vectors cannot hold a tag at all */
-		if (ret == -ENXIO ||
-		    (ret == -EOPNOTSUPP && !(tags && tags[done])))
+		if (ret == -ENXIO)
 			ret = 1;
 		if (ret < 0)
 			return done ?: ret;
@@ -1013,12 +1028,45 @@ static int vfio_pci_tph_check_st(struct vfio_pci_core_device *vdev,
 	return vfio_pci_tph_check_source(vdev, st->flags);
 }
 
+static int vfio_pci_tph_st(struct vfio_pci_core_device *vdev,
+			   const struct vfio_device_feature_tph_st *st)
+{
+	u32 *dests __free(kvfree) = NULL;
+	u16 *tags __free(kvfree) = NULL;
+	int ret;
+
+	if (!(st->flags & VFIO_DEVICE_TPH_SRC_NONE)) {
+		dests = vmemdup_array_user(u64_to_user_ptr(st->dests),
+					   st->count, sizeof(*dests));
+		if (IS_ERR(dests))
+			return PTR_ERR(dests);
+	}
+
+	ret = vfio_pci_tph_check_st(vdev, st);
+	if (ret)
+		return ret;
+
+	ret = st->count;
+	if (dests) {
+		tags = kvcalloc(st->count, sizeof(*tags), GFP_KERNEL_ACCOUNT);
+		if (!tags)
+			return -ENOMEM;
+
+		ret = vfio_pci_tph_tags(vdev, st->flags, dests, st->count,
+					tags);
+		if (ret < 0)
+			return ret;
+	}
+
+	guard(rwsem_write)(&vdev->memory_lock);
+	return vfio_pci_tph_program(vdev, st->flags & VFIO_DEVICE_TPH_EXTENDED,
+				    st->start, ret, tags);
+}
+
 int vfio_pci_core_feature_tph_st(struct vfio_pci_core_device *vdev, u32 flags,
 				 struct vfio_device_feature_tph_st __user *arg,
 				 size_t argsz)
 {
-	u32 *dests __free(kvfree) = NULL;
-	u16 *tags __free(kvfree) = NULL;
 	struct vfio_device_feature_tph_st st;
 	int ret;
 
@@ -1033,31 +1081,35 @@ int vfio_pci_core_feature_tph_st(struct vfio_pci_core_device *vdev, u32 flags,
 	if (copy_from_user(&st, arg, sizeof(st)))
 		return -EFAULT;
 
-	if (!(st.flags & VFIO_DEVICE_TPH_SRC_NONE)) {
-		dests = vmemdup_array_user(u64_to_user_ptr(st.dests), st.count,
-					   sizeof(*dests));
-		if (IS_ERR(dests))
-			return PTR_ERR(dests);
-	}
+	ret = vfio_pci_tph_st(vdev, &st);
+	trace_vfio_pci_tph_program(vdev->pdev, &st, ret);
+	return ret;
+}
 
-	ret = vfio_pci_tph_check_st(vdev, &st);
+static int vfio_pci_tph_resolve(struct vfio_pci_core_device *vdev,
+				struct vfio_device_feature_tph_resolve *resolve)
+{
+	int ret;
+
+	if (!vfio_pci_tph_flags_valid(resolve->flags,
+				      VFIO_DEVICE_TPH_SRC_DMABUF |
+				      VFIO_DEVICE_TPH_SRC_CPU_VOLATILE |
+				      VFIO_DEVICE_TPH_SRC_CPU_PERSISTENT |
+				      VFIO_DEVICE_TPH_EXTENDED))
+		return -EINVAL;
+
+	ret = vfio_pci_tph_check_source(vdev, resolve->flags);
 	if (ret)
 		return ret;
 
-	ret = st.count;
-	if (dests) {
-		tags = kvcalloc(st.count, sizeof(*tags), GFP_KERNEL_ACCOUNT);
-		if (!tags)
-			return -ENOMEM;
+	ret = vfio_pci_tph_tag(vdev, resolve->flags, resolve->src,
+			       &resolve->st);
+	if (ret)
+		return ret;
 
-		ret = vfio_pci_tph_tags(vdev, st.flags, dests, st.count, tags);
-		if (ret < 0)
-			return ret;
-	}
-
-	guard(rwsem_write)(&vdev->memory_lock);
-	return vfio_pci_tph_program(vdev, st.flags & VFIO_DEVICE_TPH_EXTENDED,
-				    st.start, ret, tags);
+	resolve->valid = resolve->st ? VFIO_DEVICE_TPH_VALID_ST : 0;
+	resolve->ph = 0;
+	return 0;
 }
 
 int vfio_pci_core_feature_tph_resolve(struct vfio_pci_core_device *vdev,
@@ -1081,23 +1133,11 @@ int vfio_pci_core_feature_tph_resolve(struct vfio_pci_core_device *vdev,
 	if (copy_from_user(&resolve, arg, sizeof(resolve)))
 		return -EFAULT;
 
-	if (!vfio_pci_tph_flags_valid(resolve.flags,
-				      VFIO_DEVICE_TPH_SRC_DMABUF |
-				      VFIO_DEVICE_TPH_SRC_CPU_VOLATILE |
-				      VFIO_DEVICE_TPH_SRC_CPU_PERSISTENT |
-				      VFIO_DEVICE_TPH_EXTENDED))
-		return -EINVAL;
-
-	ret = vfio_pci_tph_check_source(vdev, resolve.flags);
+	ret = vfio_pci_tph_resolve(vdev, &resolve);
+	trace_vfio_pci_tph_resolve(vdev->pdev, &resolve, ret);
 	if (ret)
 		return ret;
 
-	ret = vfio_pci_tph_tag(vdev, resolve.flags, resolve.src, &resolve.st);
-	if (ret)
-		return ret;
-
-	resolve.valid = resolve.st ? VFIO_DEVICE_TPH_VALID_ST : 0;
-	resolve.ph = 0;
 	return copy_to_user(arg, &resolve, sizeof(resolve)) ? -EFAULT : 0;
 }
 

@@ -9,6 +9,7 @@
  */
 #include <linux/bitmap.h>
 #include <linux/cleanup.h>
+#include <linux/cpumask.h>
 #include <linux/io.h>
 #include <linux/irq.h>
 #include <linux/irqchip/irq-msi-lib.h>
@@ -36,10 +37,24 @@ static void pci_sim_msi_ack(struct irq_data *data)
 {
 }
 
+/* All CPUs are alike to a message, but its entry is written as for hardware */
+static int pci_sim_msi_set_affinity(struct irq_data *data,
+				    const struct cpumask *mask, bool force)
+{
+	unsigned int cpu = cpumask_any_and(mask, cpu_online_mask);
+
+	if (cpu >= nr_cpu_ids)
+		return -EINVAL;
+
+	irq_data_update_effective_affinity(data, cpumask_of(cpu));
+	return IRQ_SET_MASK_OK;
+}
+
 static struct irq_chip pci_sim_msi_chip = {
 	.name			= "PCI-SIM-MSI",
 	.irq_ack		= pci_sim_msi_ack,
 	.irq_compose_msi_msg	= pci_sim_msi_compose,
+	.irq_set_affinity	= pci_sim_msi_set_affinity,
 };
 
 static void pci_sim_msi_free(struct irq_domain *domain, unsigned int virq,
@@ -106,8 +121,7 @@ static const struct irq_domain_ops pci_sim_msi_domain_ops = {
 					 MSI_FLAG_PCI_MSIX |		\
 					 MSI_FLAG_PCI_MSIX_ALLOC_DYN)
 #define PCI_SIM_MSI_FLAGS_REQUIRED	(MSI_FLAG_USE_DEF_DOM_OPS |	\
-					 MSI_FLAG_USE_DEF_CHIP_OPS |	\
-					 MSI_FLAG_NO_AFFINITY)
+					 MSI_FLAG_USE_DEF_CHIP_OPS)
 
 static const struct msi_parent_ops pci_sim_msi_parent_ops = {
 	.supported_flags	= PCI_SIM_MSI_FLAGS_SUPPORTED,

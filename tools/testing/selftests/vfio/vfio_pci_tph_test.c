@@ -75,6 +75,13 @@
 
 static const char *device_bdf;
 
+/* What this kernel has at all: the series that brings TPH can be cut short. */
+static struct {
+	bool st;
+	bool resolve;
+	bool ext;
+} kernel;
+
 struct tph_device {
 	char bdf[PCI_SIM_BDF_SIZE];
 
@@ -174,8 +181,9 @@ static int level_get(void)
 	FILE *file = fopen(PARAM_PATH, "re");
 	int level;
 
+	/* Without levels, what is granted is that of level 0. */
 	if (!file)
-		return -1;
+		return access("/sys/module/vfio_pci_core", F_OK) ? -1 : 0;
 
 	if (fscanf(file, "%d", &level) != 1)
 		level = -1;
@@ -212,6 +220,7 @@ static int run(const char *command)
 static int vfio_pci_unload(void)
 {
 	/* This can fail for the modules below, after those here are gone. */
+	run("modprobe -r vfio_pci_test 2>/dev/null");
 	run("modprobe -r vfio_pci 2>/dev/null");
 	run("modprobe -r vfio_pci_core 2>/dev/null");
 
@@ -243,7 +252,7 @@ static const char *level_set(int level)
 
 	snprintf_assert(value, sizeof(value), "%d", level);
 	if (vfio_pci_load(value))
-		return "vfio-pci cannot be loaded";
+		return "vfio-pci cannot be loaded with this level";
 
 	if (level_get() != level)
 		return "vfio_pci_core has no parameter \"tph\"";
@@ -267,7 +276,7 @@ static u32 shown_cap(u32 cap, int level)
 	u32 table = cap & (PCI_TPH_CAP_LOC_MASK | PCI_TPH_CAP_ST_MASK);
 	u32 shown = cap & PCI_TPH_CAP_ST_NS;
 
-	if (level >= 1)
+	if (level >= 1 && kernel.ext)
 		shown |= cap & PCI_TPH_CAP_EXT_TPH;
 	if (level >= 1 && cap_loc(cap))
 		shown |= cap & PCI_TPH_CAP_ST_IV;
@@ -277,6 +286,12 @@ static u32 shown_cap(u32 cap, int level)
 		shown |= table;
 
 	return shown;
+}
+
+/* The result of a feature that is not granted, or not in this kernel */
+static int denied(bool known)
+{
+	return known ? -EOPNOTSUPP : -ENOTTY;
 }
 
 static bool has_table(struct tph_device *d)
@@ -395,11 +410,9 @@ static void hw_table(struct tph_device *d, u16 *entries)
 	VFIO_ASSERT_GE(nr, nr_entries(d));
 }
 
-#define DEBUGFS_VFIO	"/sys/kernel/debug/vfio"
-
 /*
  * Find the line of the device's file in debugfs that begins with @item. Return
- * false if there is none, or no such file: that takes CONFIG_VFIO_DEBUGFS.
+ * false if there is none, or no such file: the test "debugfs" looks for that.
  */
 static bool debugfs_line(struct tph_device *d, const char *item, char *line,
 			 int size)
@@ -408,12 +421,11 @@ static bool debugfs_line(struct tph_device *d, const char *item, char *line,
 	bool found = false;
 	FILE *file;
 
-	snprintf_assert(path, sizeof(path), DEBUGFS_VFIO "/%s/pci/tph", d->bdf);
+	snprintf_assert(path, sizeof(path), "/sys/kernel/debug/vfio/%s/pci/tph",
+			d->bdf);
 	file = fopen(path, "re");
-	if (!file) {
-		VFIO_ASSERT_NE(access(DEBUGFS_VFIO, F_OK), 0, "No %s\n", path);
+	if (!file)
 		return false;
-	}
 
 	while (!found && fgets(line, size, file))
 		found = !strncmp(line, item, strlen(item));
@@ -461,9 +473,35 @@ static void check_table_zero(struct tph_device *d)
 	check_table(d, zero);
 }
 
+static int probe(struct tph_device *d, u16 feature)
+{
+	return __vfio_device_feature_probe(d->device->fd, feature);
+}
+
+/*
+ * Each level comes with what came before, so only a kernel that ends with level 1
+ * has to show whether it has Extended TPH.
+ */
+static void find_kernel(struct tph_device *d)
+{
+	kernel.st = probe(d, VFIO_DEVICE_FEATURE_TPH_ST) != -ENOTTY;
+	kernel.resolve = probe(d, VFIO_DEVICE_FEATURE_TPH_RESOLVE) != -ENOTTY;
+	kernel.ext = kernel.resolve;
+	VFIO_ASSERT_TRUE(kernel.st || d->level < 1);
+	VFIO_ASSERT_TRUE(kernel.resolve || d->level < 2);
+
+	if (kernel.ext || !d->level || probe(d, VFIO_DEVICE_FEATURE_TPH))
+		return;
+
+	vfio_pci_tph_opt_in(d->device);
+	kernel.ext = user_read(d, PCI_TPH_CAP) & PCI_TPH_CAP_EXT_TPH;
+	tph_reopen(d);
+}
+
 static void find_cap(struct tph_device *d)
 {
 	d->pos = vfio_pci_find_ext_cap(d->device, PCI_EXT_CAP_ID_TPH);
+	find_kernel(d);
 	if (!d->pos)
 		return;
 
@@ -874,7 +912,7 @@ static const char *device_setup(struct tph_device *d, int level, u32 loc)
 		return "The device has no TPH capability";
 	if (cap_loc(d->cap) != loc)
 		return "The device has its table elsewhere";
-	if (__vfio_device_feature_probe(d->device->fd, VFIO_DEVICE_FEATURE_TPH))
+	if (probe(d, VFIO_DEVICE_FEATURE_TPH))
 		return "TPH is not available on the path to the device";
 
 	return NULL;
@@ -941,13 +979,14 @@ TEST_F(vfio_pci_tph_test, feature_ops)
 		ret = __vfio_device_feature(fd, ops[i].flags |
 					    VFIO_DEVICE_FEATURE_TPH_ST,
 					    data, ops[i].size);
-		EXPECT_EQ(table ? ops[i].tph_st : -EOPNOTSUPP, ret)
+		EXPECT_EQ(table ? ops[i].tph_st : denied(kernel.st), ret)
 			TH_LOG("TPH_ST, case %d", i);
 
 		ret = __vfio_device_feature(fd, ops[i].flags |
 					    VFIO_DEVICE_FEATURE_TPH_RESOLVE,
 					    data, ops[i].size);
-		EXPECT_EQ(resolves(&self->d) ? ops[i].resolve : -EOPNOTSUPP, ret)
+		EXPECT_EQ(resolves(&self->d) ? ops[i].resolve :
+					       denied(kernel.resolve), ret)
 			TH_LOG("TPH_RESOLVE, case %d", i);
 
 		ret = __vfio_device_feature(fd, ops[i].flags |
@@ -1007,10 +1046,45 @@ TEST_F(vfio_pci_tph_test, feature_fault)
 
 	feature->flags = SET | VFIO_DEVICE_FEATURE_TPH_ST;
 	ASSERT_EQ(-1, ioctl(fd, VFIO_DEVICE_FEATURE, feature));
-	ASSERT_EQ(has_table(&self->d) ? EFAULT : EOPNOTSUPP, errno);
+	ASSERT_EQ(has_table(&self->d) ? EFAULT : -denied(kernel.st), errno);
+
+	feature->flags = GET | VFIO_DEVICE_FEATURE_TPH_RESOLVE;
+	ASSERT_EQ(-1, ioctl(fd, VFIO_DEVICE_FEATURE, feature));
+	ASSERT_EQ(resolves(&self->d) ? EFAULT : -denied(kernel.resolve), errno);
 
 	check_untouched(&self->d);
 	ASSERT_EQ(0, munmap(pages, SZ_4K));
+}
+
+/* So is one that the answer cannot be written to. */
+TEST_F(vfio_pci_tph_test, feature_fault_answer)
+{
+	struct vfio_device_feature_tph_resolve *resolve;
+	struct vfio_device_feature *feature;
+	int fd = self->d.device->fd;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	vfio_pci_tph_opt_in(self->d.device);
+
+	feature = mmap(NULL, SZ_4K, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, feature);
+	feature->argsz = sizeof(*feature) + sizeof(*resolve);
+	feature->flags = GET | VFIO_DEVICE_FEATURE_TPH;
+	ASSERT_EQ(0, mprotect(feature, SZ_4K, PROT_READ));
+	ASSERT_EQ(-1, ioctl(fd, VFIO_DEVICE_FEATURE, feature));
+	ASSERT_EQ(EFAULT, errno);
+
+	ASSERT_EQ(0, mprotect(feature, SZ_4K, PROT_READ | PROT_WRITE));
+	feature->flags = GET | VFIO_DEVICE_FEATURE_TPH_RESOLVE;
+	resolve = (void *)feature->data;
+	resolve->flags = SRC_CPU_V;
+	resolve->src = 0;
+	ASSERT_EQ(0, mprotect(feature, SZ_4K, PROT_READ));
+	ASSERT_EQ(-1, ioctl(fd, VFIO_DEVICE_FEATURE, feature));
+	ASSERT_EQ(resolves(&self->d) ? EFAULT : -denied(kernel.resolve), errno);
+	ASSERT_EQ(0, munmap(feature, SZ_4K));
 }
 
 /* Before the opt-in the capability is the hardware's. */
@@ -1242,6 +1316,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, control, 300)
 
 		if (olds[i] & PCI_TPH_CTRL_MODE_SEL_MASK && !has_table(d))
 			continue;
+		if (olds[i] == CTRL_IV_EXT && !has_ext(d))
+			continue;
 
 		for (new = 0; new < 8 * 4; new++)
 			check_ctrl_writes(d, olds[i], reserved |
@@ -1253,7 +1329,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, control, 300)
 static int expected_st(struct tph_device *d, u32 flags, bool opted_in)
 {
 	if (!has_table(d))
-		return -EOPNOTSUPP;
+		return denied(kernel.st);
 	if (flags & ~KNOWN_FLAGS)
 		return -EINVAL;
 	if (__builtin_popcount(flags & VFIO_DEVICE_TPH_SRC_MASK) != 1)
@@ -1646,7 +1722,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, backdoor_reset, 120)
 /* Closing gives everything back, and the next user starts from nothing. */
 TEST_F(vfio_pci_tph_test, close)
 {
-	int denied = has_table(&self->d) ? -EPERM : -EOPNOTSUPP;
+	int ret = has_table(&self->d) ? -EPERM : denied(kernel.st);
 	struct tph_device *d = &self->d;
 	u32 cpu = 0;
 
@@ -1660,7 +1736,7 @@ TEST_F(vfio_pci_tph_test, close)
 	check_table_zero(d);
 	check_image(d);
 	ASSERT_EQ(d->cap, user_read(d, PCI_TPH_CAP));
-	ASSERT_EQ(denied, try_st(d, SRC_CPU_V, 0, 1, &cpu));
+	ASSERT_EQ(ret, try_st(d, SRC_CPU_V, 0, 1, &cpu));
 	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, CTRL_NS);
 	check_ctrl(d, CTRL_OFF);
 
@@ -1753,6 +1829,45 @@ TEST_F(vfio_pci_tph_test, left_on_without_reset)
 }
 
 /* --- Faults and races --- */
+
+/* The lowest and the highest level have all that differs between levels. */
+FIXTURE(vfio_pci_tph_life) {
+	struct tph_device d;
+};
+
+FIXTURE_VARIANT(vfio_pci_tph_life) {
+	int level;
+	u32 loc;
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_life, none) {
+	.level = 0,
+	.loc = PCI_TPH_LOC_NONE,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_life, cap) {
+	.level = 3,
+	.loc = PCI_TPH_LOC_CAP,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_life, msix) {
+	.level = 3,
+	.loc = PCI_TPH_LOC_MSIX,
+};
+
+FIXTURE_SETUP(vfio_pci_tph_life)
+{
+	const char *reason;
+
+	reason = device_setup(&self->d, variant->level, variant->loc);
+	if (reason)
+		SKIP(return, "%s", reason);
+}
+
+FIXTURE_TEARDOWN(vfio_pci_tph_life)
+{
+	device_teardown(&self->d);
+}
 
 static const char * const fault_dirs[] = {
 	"/sys/kernel/debug/failslab",
@@ -1925,7 +2040,7 @@ static void swept_vectors(struct tph_device *d, int ret)
 }
 
 /* Whatever cannot be allocated or copied, the three views agree. */
-TEST_F_TIMEOUT(vfio_pci_tph_test, fail_nth, 300)
+TEST_F_TIMEOUT(vfio_pci_tph_life, fail_nth, 300)
 {
 	struct tph_device *d = &self->d;
 	int fd = fail_nth_open();
@@ -2036,7 +2151,7 @@ static void use_all(struct tph_device *d, u32 i)
 #define USES	60
 
 /* Whatever happens at the same time, in the end the three views agree. */
-TEST_F_TIMEOUT(vfio_pci_tph_test, disturbed, 300)
+TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
 {
 	static void (* const disturb[])(struct tph_device *d) = {
 		disturb_reset, disturb_memory, disturb_power,
@@ -2096,7 +2211,7 @@ static pid_t program_start(struct tph_device *d)
 }
 
 /* Resets that others ask for fall between two steps, and lose nothing. */
-TEST_F_TIMEOUT(vfio_pci_tph_test, sysfs_reset_race, 300)
+TEST_F_TIMEOUT(vfio_pci_tph_life, sysfs_reset_race, 300)
 {
 	struct tph_device *d = &self->d;
 	char rp[PCI_SIM_BDF_SIZE], dir[PATH_MAX];
@@ -2129,7 +2244,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, sysfs_reset_race, 300)
 }
 
 /* The driver is taken from a device that is in use, and waits for its user. */
-TEST_F_TIMEOUT(vfio_pci_tph_test, unbind, 120)
+TEST_F_TIMEOUT(vfio_pci_tph_life, unbind, 120)
 {
 	struct tph_device *d = &self->d;
 	char command[128];
@@ -2167,7 +2282,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, unbind, 120)
 }
 
 /* The system sleeps, as far as the devices are concerned, and wakes up. */
-TEST_F_TIMEOUT(vfio_pci_tph_test, system_suspend, 120)
+TEST_F_TIMEOUT(vfio_pci_tph_life, system_suspend, 120)
 {
 	struct tph_device *d = &self->d;
 
@@ -2362,6 +2477,20 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, batch, 120)
 	}
 }
 
+static void check_keeps_type(struct tph_device *d, u32 ctrl)
+{
+	struct cap_accesses accesses;
+
+	set_ctrl(d, ctrl);
+	trace_start(d);
+	program(d, 3, 1, other_cpu());
+	check_ctrl(d, ctrl);
+	vfio_pci_tph_st(d->device, SRC_NONE, 0, 2, NULL);
+	check_ctrl(d, ctrl);
+	if (d->trace)
+		VFIO_ASSERT_EQ(trace_stop(d, ctrl, &accesses), ctrl);
+}
+
 /* Requester Enable is the type that was chosen, and never follows the mode. */
 TEST_F(vfio_pci_tph_st_test, keeps_type)
 {
@@ -2373,13 +2502,10 @@ TEST_F(vfio_pci_tph_st_test, keeps_type)
 
 	tph_start(d);
 
-	for (i = 0; i < ARRAY_SIZE(ctrls); i++) {
-		set_ctrl(d, ctrls[i]);
-		program(d, 3, 1, other_cpu());
-		check_ctrl(d, ctrls[i]);
-		vfio_pci_tph_st(d->device, SRC_NONE, 0, 2, NULL);
-		check_ctrl(d, ctrls[i]);
-	}
+	for (i = 0; i < ARRAY_SIZE(ctrls); i++)
+		check_keeps_type(d, ctrls[i]);
+	if (d->sim)
+		check_keeps_type(d, CTRL_IV_EXT);
 }
 
 /* An access to the table fails: what was done counts, the rest is as it was. */
@@ -2501,31 +2627,62 @@ TEST_F(vfio_pci_tph_st_test, bad_cpu)
 	}
 }
 
-/* A child that may use CPU 0 alone, in @root/tph, returns what TPH_ST does. */
-static int st_in_cpuset(struct tph_device *d, const char *root, int start,
-			const u32 *cpus, int count)
+/* Fork a child that may use CPU 0 alone, in @root/tph. */
+static pid_t cpuset_fork(const char *root)
 {
 	char group[PATH_MAX], pid[16];
-	int status;
-	pid_t child;
+	pid_t child = fork();
+
+	VFIO_ASSERT_GE(child, 0);
+	if (child)
+		return child;
 
 	snprintf_assert(group, sizeof(group), "%s/tph", root);
-	child = fork();
-	VFIO_ASSERT_GE(child, 0);
+	snprintf_assert(pid, sizeof(pid), "%d", getpid());
+	if (write_value(group, "cgroup.procs", pid))
+		_exit(255);
 
-	if (!child) {
-		snprintf_assert(pid, sizeof(pid), "%d", getpid());
-		if (write_value(group, "cgroup.procs", pid))
-			_exit(255);
-		/* Results are small, so they fit into an exit status. */
-		_exit(128 + try_st(d, SRC_CPU_V, start, count, cpus));
-	}
+	return 0;
+}
+
+/* What the child has passed to cpuset_exit(): small enough for a status */
+static int cpuset_wait(pid_t child)
+{
+	int status;
 
 	VFIO_ASSERT_EQ(waitpid(child, &status, 0), child);
 	VFIO_ASSERT_TRUE(WIFEXITED(status));
-	VFIO_ASSERT_NE(WEXITSTATUS(status), 255, "Cannot enter %s\n", group);
+	VFIO_ASSERT_NE(WEXITSTATUS(status), 255, "Cannot enter the cgroup\n");
 
 	return WEXITSTATUS(status) - 128;
+}
+
+static void cpuset_exit(int result)
+{
+	_exit(128 + result);
+}
+
+static int st_in_cpuset(struct tph_device *d, const char *root, int start,
+			const u32 *cpus, int count)
+{
+	pid_t child = cpuset_fork(root);
+
+	if (!child)
+		cpuset_exit(try_st(d, SRC_CPU_V, start, count, cpus));
+
+	return cpuset_wait(child);
+}
+
+static int resolve_in_cpuset(struct tph_device *d, const char *root, u32 cpu)
+{
+	struct vfio_device_feature_tph_resolve resolve;
+	pid_t child = cpuset_fork(root);
+
+	if (!child)
+		cpuset_exit(__vfio_pci_tph_resolve(d->device, SRC_CPU_V, cpu,
+						   &resolve));
+
+	return cpuset_wait(child);
 }
 
 static const char *cpuset_init(char *root)
@@ -2565,7 +2722,7 @@ TEST_F(vfio_pci_tph_st_test, cpuset)
 	char root[] = "/tmp/vfio_pci_tph_test.XXXXXX";
 	struct tph_device *d = &self->d;
 	u32 cpus[] = { 0, 1, 0 };
-	int partial, denied, allowed;
+	int partial, refused, allowed;
 	u16 tags[MAX_ENTRIES];
 	const char *reason;
 	cpu_set_t mask;
@@ -2586,7 +2743,7 @@ TEST_F(vfio_pci_tph_st_test, cpuset)
 	if (!reason) {
 		partial = st_in_cpuset(d, root, 0, cpus, 3);
 		trace_start(d);
-		denied = st_in_cpuset(d, root, 0, cpus + 1, 1);
+		refused = st_in_cpuset(d, root, 0, cpus + 1, 1);
 		check_untouched(d);
 		allowed = st_in_cpuset(d, root, 4, cpus, 1);
 	}
@@ -2595,7 +2752,7 @@ TEST_F(vfio_pci_tph_st_test, cpuset)
 		SKIP(return, "%s", reason);
 
 	ASSERT_EQ(1, partial);
-	ASSERT_EQ(-EPERM, denied);
+	ASSERT_EQ(-EPERM, refused);
 	ASSERT_EQ(1, allowed);
 
 	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
@@ -2611,6 +2768,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, namespaces, 120)
 
 	if (!self->d.sim)
 		SKIP(return, "Needs a simulated device");
+	if (!has_ext(d))
+		SKIP(return, "No Extended TPH");
 	tph_start(d);
 	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
 
@@ -2684,6 +2843,8 @@ TEST_F(vfio_pci_tph_st_test, failed_change_of_kind)
 
 	if (!self->d.sim)
 		SKIP(return, "Needs a simulated device");
+	if (!has_ext(d))
+		SKIP(return, "No Extended TPH");
 	if (cap_loc(d->cap) != PCI_TPH_LOC_CAP)
 		SKIP(return, "The table is not in config space");
 
@@ -2709,7 +2870,7 @@ TEST_F(vfio_pci_tph_st_test, failed_change_of_kind)
 /* Neither does the device stay on if it cannot be told to change. */
 TEST_F_TIMEOUT(vfio_pci_tph_st_test, failed_control_write, 120)
 {
-	static const u32 olds[] = { CTRL_IV, CTRL_IV_EXT };
+	static const u32 olds[] = { CTRL_OFF, CTRL_IV, CTRL_IV_EXT };
 	static const u32 news[] = { CTRL_OFF, CTRL_NS, CTRL_IV, CTRL_IV_EXT };
 	struct tph_device *d = &self->d;
 	u16 tags[MAX_ENTRIES];
@@ -2717,16 +2878,18 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, failed_control_write, 120)
 
 	if (!self->d.sim)
 		SKIP(return, "Needs a simulated device");
+	if (!has_ext(d))
+		SKIP(return, "No Extended TPH");
 	tph_start(d);
 	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
 
 	for (i = 0; i < ARRAY_SIZE(olds) * ARRAY_SIZE(news) * 3; i++) {
-		u32 old = olds[i % 2], new = news[i / 2 % 4];
+		u32 old = olds[i % 3], new = news[i / 3 % 4];
 
 		if (old == new)
 			continue;
 
-		fail = i / 8;
+		fail = i / 12;
 		set_ctrl(d, old);
 		pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1,
 				   fail);
@@ -2906,6 +3069,164 @@ TEST_F(vfio_pci_tph_st_test, memory_off)
 	check_table(d, tags);
 }
 
+/* Return the Linux interrupt of an MSI-X vector, or -1. */
+static int vector_irq(struct tph_device *d, u32 vector)
+{
+	FILE *file = fopen("/proc/interrupts", "re");
+	char line[1024], name[64];
+	int irq, ret = -1;
+
+	VFIO_ASSERT_NOT_NULL(file);
+	snprintf_assert(name, sizeof(name), "vfio-msix[%u](%s)", vector, d->bdf);
+	while (ret < 0 && fgets(line, sizeof(line), file))
+		if (strstr(line, name) && sscanf(line, "%d:", &irq) == 1)
+			ret = irq;
+	fclose(file);
+
+	return ret;
+}
+
+/* Tags and interrupts go to CPUs of their own. */
+TEST_F(vfio_pci_tph_st_test, affinity)
+{
+	const char * const cpus[] = { "1", "0", "1" };
+	struct tph_device *d = &self->d;
+	u16 tags[MAX_ENTRIES];
+	char dir[64];
+	int i, irq;
+
+	if (!other_cpu())
+		SKIP(return, "One CPU");
+
+	tph_start(d);
+	if (cap_loc(d->cap) != PCI_TPH_LOC_MSIX)
+		vfio_pci_msix_enable(d->device, 0, 4);
+	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+
+	irq = vector_irq(d, 3);
+	ASSERT_GE(irq, 0);
+	snprintf_assert(dir, sizeof(dir), "/proc/irq/%d", irq);
+
+	for (i = 0; i < ARRAY_SIZE(cpus); i++) {
+		ASSERT_EQ(0, write_value(dir, "smp_affinity_list", cpus[i]));
+		check_ctrl(d, CTRL_IV);
+		check_table(d, tags);
+		if (d->sim)
+			check_hint(d, 3, 1, tags[3]);
+
+		/* The next round is with another tag. */
+		program(d, 3, 1, other_cpu());
+		tags[3] = TAG_V(other_cpu());
+	}
+}
+
+static u32 firmware_calls(struct tph_device *d)
+{
+	char calls[16];
+
+	pci_sim_get(d->sim, "hb0", "dsm_calls", calls, sizeof(calls));
+
+	return strtoul(calls, NULL, 0);
+}
+
+/* Firmware is slow, so it is asked once for each CPU of a batch. */
+TEST_F(vfio_pci_tph_st_test, firmware_calls)
+{
+	u32 cpus[MAX_ENTRIES], before, i;
+	struct tph_device *d = &self->d;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	tph_start(d);
+	for (i = 0; i < nr_entries(d); i++)
+		cpus[i] = i % 2 ? other_cpu() : 0;
+
+	before = firmware_calls(d);
+	vfio_pci_tph_st(d->device, SRC_CPU_V, 0, nr_entries(d), cpus);
+	ASSERT_EQ(before + 1 + !!other_cpu(), firmware_calls(d));
+
+	/* The answer has all tags, so they are there when the type changes. */
+	before = firmware_calls(d);
+	vfio_pci_tph_st(d->device, SRC_NONE, 0, nr_entries(d), NULL);
+	set_ctrl(d, CTRL_IV_EXT);
+	ASSERT_EQ(before, firmware_calls(d));
+}
+
+/*
+ * All requests since trace_start() carried @st, or no hint. Returns whether some
+ * came before a write to the control register, and some behind it.
+ */
+static bool check_requests(struct tph_device *d, u16 st)
+{
+	bool before = false, window = false, behind = false;
+	const struct pci_sim_record *record;
+	size_t i;
+
+	pci_sim_trace_stop(d->trace);
+
+	for (i = 0; i < d->trace->nr; i++) {
+		record = &d->trace->records[i];
+		if (record->type == PCI_SIM_CFG_WRITE &&
+		    pci_sim_record_config(record, d->bdf,
+					  d->pos + PCI_TPH_CTRL, 4))
+			window = true;
+		if (record->type != PCI_SIM_TLP_MWR ||
+		    !pci_sim_record_match(record, d->bdf))
+			continue;
+
+		before |= !window;
+		behind |= window;
+		VFIO_ASSERT_EQ(record->fate, PCI_SIM_FATE_OK);
+		if (record->flags & PCI_SIM_RECORD_TH)
+			VFIO_ASSERT_EQ(record->st, st, "Record %zu\n", i);
+	}
+
+	return before && behind;
+}
+
+/*
+ * The device goes on sending while vectors are made for others of its queues,
+ * and the eventfd of its own is exchanged.
+ */
+TEST_F_TIMEOUT(vfio_pci_tph_st_test, traffic, 120)
+{
+	struct pci_sim_desc desc = {
+		.op = PCI_SIM_OP_WRITE,
+		.len = 64,
+		.count = 2000,
+		.vector = 3,
+	};
+	struct tph_device *d = &self->d;
+	int vector, overlapped = 0;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	if (cap_loc(d->cap) != PCI_TPH_LOC_MSIX)
+		SKIP(return, "The table is not in MSI-X");
+
+	vfio_pci_tph_opt_in(d->device);
+	program(d, 0, nr_entries(d), 0);
+	vfio_pci_msix_enable(d->device, 0, 4);
+	set_ctrl(d, CTRL_IV);
+	/* Maps the memory, too */
+	check_hint(d, 3, 1, TAG_V(0));
+	desc.dst = d->region.iova;
+
+	for (vector = 4; vector < nr_entries(d); vector++) {
+		trace_start(d);
+		pci_sim_engine_start(d->device, &desc);
+		usleep(1000);
+		vfio_pci_msix_enable(d->device, vector, 1);
+		set_eventfd(d, 3, -1);
+		set_eventfd(d, 3, d->device->msi_eventfds[3]);
+		ASSERT_EQ(0, pci_sim_engine_wait(d->device));
+		overlapped += check_requests(d, TAG_V(0));
+		check_tags_upto(d, vector + 1);
+	}
+
+	ASSERT_GT(overlapped, 0);
+}
+
 /* --- Literal tags --- */
 
 FIXTURE(vfio_pci_tph_literal) {
@@ -3003,6 +3324,46 @@ TEST_F_TIMEOUT(vfio_pci_tph_literal, ranges, 120)
 	}
 }
 
+/* Device Specific mode is no reason for Extended TPH. */
+TEST_F(vfio_pci_tph_literal, keeps_type)
+{
+	struct tph_device *d = &self->d;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	tph_start(d);
+	check_keeps_type(d, CTRL_DS);
+	check_keeps_type(d, CTRL_DS_EXT);
+	check_keeps_type(d, CTRL_IV_EXT);
+}
+
+/* The tags of CPUs that the caller may not run on are not told either. */
+TEST_F(vfio_pci_tph_literal, cpuset)
+{
+	char root[] = "/tmp/vfio_pci_tph_test.XXXXXX";
+	struct tph_device *d = &self->d;
+	const char *reason;
+	int denied, allowed;
+
+	if (!other_cpu())
+		SKIP(return, "One CPU");
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	vfio_pci_tph_opt_in(d->device);
+
+	reason = cpuset_init(root);
+	if (!reason) {
+		denied = resolve_in_cpuset(d, root, 1);
+		allowed = resolve_in_cpuset(d, root, 0);
+	}
+	cpuset_cleanup(root);
+	if (reason)
+		SKIP(return, "%s", reason);
+
+	ASSERT_EQ(-EPERM, denied);
+	ASSERT_EQ(0, allowed);
+}
+
 static void check_view(struct tph_device *d, const u16 *tags)
 {
 	int i;
@@ -3064,6 +3425,152 @@ TEST_F(vfio_pci_tph_literal, view)
 	check_view(d, tags);
 	set_ctrl(d, CTRL_IV_EXT);
 	check_view(d, tags);
+}
+
+/* --- What is there for people --- */
+
+/* The lines of debugfs, without that of the path */
+static const char *debugfs_read(struct tph_device *d, char *buf, size_t size)
+{
+	char path[PATH_MAX], *lines;
+	size_t len;
+	FILE *file;
+
+	snprintf_assert(path, sizeof(path), "/sys/kernel/debug/vfio/%s/pci/tph",
+			d->bdf);
+	file = fopen(path, "re");
+	if (!file)
+		return NULL;
+
+	len = fread(buf, 1, size - 1, file);
+	fclose(file);
+	buf[len] = 0;
+	lines = strchr(buf, '\n');
+	VFIO_ASSERT_NOT_NULL(lines);
+
+	return lines + 1;
+}
+
+TEST_F(vfio_pci_tph_literal, debugfs)
+{
+	struct tph_device *d = &self->d;
+	char buf[SZ_4K], expected[256];
+
+	if (!debugfs_read(d, buf, sizeof(buf)))
+		SKIP(return, "debugfs has no file \"tph\" of the device");
+
+	ASSERT_STREQ("opted in: no\n", debugfs_read(d, buf, sizeof(buf)));
+
+	vfio_pci_tph_opt_in(d->device);
+	set_ctrl(d, CTRL_IV);
+	vfio_pci_tph_st(d->device, SRC_LITERAL, 1, 2, (u32[]){ 0x12, 0 });
+	vfio_pci_tph_st(d->device, SRC_LITERAL | EXTENDED, 5, 1,
+			(u32[]){ 0x34 });
+	snprintf_assert(expected, sizeof(expected),
+			"opted in: yes\ncapability: %#010x\ncontrol: %#010x\n"
+			"PCI core: %#010x\n"
+			"entry 1: 0x12\nentry 5: 0x0034, extended\n",
+			shown_cap(d->cap, d->level), CTRL_IV, CTRL_IV);
+	ASSERT_STREQ(expected, debugfs_read(d, buf, sizeof(buf)));
+}
+
+#define TRACEFS		"/sys/kernel/tracing"
+#define TRACE_INSTANCE	TRACEFS "/instances/vfio_pci_tph_test"
+
+/* Compare the tracepoints that were hit with @expected, and forget them. */
+static void check_tracepoints(struct tph_device *d, const char *expected)
+{
+	char line[512], event[32], lines[SZ_4K] = "";
+	FILE *file = fopen(TRACE_INSTANCE "/trace", "re");
+	char format[64];
+	int len, nr, fd;
+	char *hit;
+
+	VFIO_ASSERT_NOT_NULL(file);
+	while (fgets(line, sizeof(line), file)) {
+		/* "TASK-PID [CPU] ... TIME: vfio_pci_tph_EVENT: BDF: ..." */
+		hit = strstr(line, ": vfio_pci_tph_");
+		if (*line == '#' || !hit)
+			continue;
+
+		snprintf_assert(format, sizeof(format),
+				": vfio_pci_tph_%%31[a-z]: %s: %%n", d->bdf);
+		len = 0;
+		nr = sscanf(hit, format, event, &len);
+		VFIO_ASSERT_EQ(nr, 1);
+		VFIO_ASSERT_GT(len, 0, "%s\n", hit);
+		VFIO_ASSERT_LT(strlen(lines) + sizeof(line) + sizeof(event),
+			       sizeof(lines));
+		strcat(strcat(strcat(lines, event), ": "), hit + len);
+	}
+	fclose(file);
+
+	VFIO_ASSERT_EQ(strcmp(lines, expected), 0, "%s, not %s\n", lines,
+		       expected);
+
+	fd = open(TRACE_INSTANCE "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
+	VFIO_ASSERT_GE(fd, 0);
+	VFIO_ASSERT_EQ(close(fd), 0);
+}
+
+TEST_F(vfio_pci_tph_literal, tracepoints)
+{
+	struct vfio_device_feature_tph_resolve resolve;
+	struct tph_device *d = &self->d;
+	u32 tags[] = { 0x1234, 0x12345 };
+	char expected[256];
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+	if (access(TRACEFS "/events/vfio_pci", F_OK))
+		SKIP(return, "tracefs is not mounted, or has no events of vfio_pci");
+
+	rmdir(TRACE_INSTANCE);
+	ASSERT_EQ(0, mkdir(TRACE_INSTANCE, 0700));
+	ASSERT_EQ(0, write_value(TRACE_INSTANCE "/events/vfio_pci", "enable", "1"));
+
+	vfio_pci_tph_opt_in(d->device);
+	vfio_pci_config_writeb(d->device, d->pos + PCI_TPH_CTRL,
+			       PCI_TPH_ST_IV_MODE);
+	check_tracepoints(d, "");
+
+	enable_vectors(d);
+	set_ctrl(d, CTRL_IV);
+	set_ctrl(d, CTRL_IV_EXT);
+	check_tracepoints(d, "enable: control=0x101 old=0x1\n"
+			     "enable: control=0x301 old=0x101\n");
+
+	program(d, 1, 3, 0);
+	ASSERT_EQ(1, try_st(d, SRC_LITERAL | EXTENDED, 4, 2, tags));
+	ASSERT_EQ(-EINVAL, try_st(d, SRC_NONE, 5, 0, NULL));
+	check_tracepoints(d,
+			  "program: start=1 count=3 flags=CPU_VOLATILE ret=3\n"
+			  "program: start=4 count=2 flags=EXTENDED|LITERAL ret=1\n"
+			  "program: start=5 count=0 flags=NONE ret=-22\n");
+
+	ASSERT_EQ(0, __vfio_pci_tph_resolve(d->device, SRC_CPU_P, 0, &resolve));
+	ASSERT_EQ(-EINVAL, __vfio_pci_tph_resolve(d->device,
+						  SRC_CPU_V | EXTENDED, ~0u,
+						  &resolve));
+	snprintf_assert(expected, sizeof(expected),
+			"resolve: src=0 flags=CPU_PERSISTENT valid=0x2 st=%#x ret=0\n"
+			"resolve: src=4294967295 flags=CPU_VOLATILE|EXTENDED valid=0x0 st=0x0 ret=-22\n",
+			TAG_P(0));
+	check_tracepoints(d, expected);
+
+	/* However it comes that TPH is off */
+	vfio_pci_device_reset(d->device);
+	set_ctrl(d, CTRL_NS);
+	pci_sim_reset(d->sim, d->ep);
+	ASSERT_EQ(CTRL_OFF, user_read(d, PCI_TPH_CTRL));
+	set_ctrl(d, CTRL_NS);
+	tph_reopen(d);
+	check_tracepoints(d, "disable: control=0x0 old=0x301\n"
+			     "enable: control=0x100 old=0x0\n"
+			     "disable: control=0x0 old=0x100\n"
+			     "enable: control=0x100 old=0x0\n"
+			     "disable: control=0x0 old=0x100\n");
+	ASSERT_EQ(0, rmdir(TRACE_INSTANCE));
 }
 
 /* --- Devices of many shapes, side by side --- */
@@ -3130,8 +3637,9 @@ FIXTURE_TEARDOWN(vfio_pci_tph_shapes)
 }
 
 /* Open one of the devices. The one that is opened last is closed first. */
-static void shape_open_vf(struct tph_device *d, struct pci_sim *sim,
-			  const char *ep, int level, const char *vf_token)
+static void shape_open_with(struct tph_device *d, struct pci_sim *sim,
+			    const char *ep, int level, const char *driver,
+			    const char *vf_token)
 {
 	*d = (struct tph_device) {
 		.sim = sim,
@@ -3142,7 +3650,8 @@ static void shape_open_vf(struct tph_device *d, struct pci_sim *sim,
 		.vf_token = vf_token,
 	};
 
-	pci_sim_bind_vfio(sim, ep, d->bdf);
+	pci_sim_get_bdf(sim, ep, d->bdf);
+	sysfs_driver_bind(d->bdf, driver);
 	tph_open(d);
 	shape = d;
 	find_cap(d);
@@ -3151,7 +3660,7 @@ static void shape_open_vf(struct tph_device *d, struct pci_sim *sim,
 static void shape_open(struct tph_device *d, struct pci_sim *sim,
 		       const char *ep, int level)
 {
-	shape_open_vf(d, sim, ep, level, NULL);
+	shape_open_with(d, sim, ep, level, "vfio-pci", NULL);
 }
 
 /* Each endpoint has a Root Port of its own. */
@@ -3200,9 +3709,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, capability, 120)
 		ASSERT_EQ(shown_cap(cap, d.level), user_read(&d, PCI_TPH_CAP))
 			TH_LOG("Modes %u, location %d", modes[i / 3], loc);
 
-		ret = __vfio_device_feature_probe(d.device->fd,
-						  VFIO_DEVICE_FEATURE_TPH_ST);
-		ASSERT_EQ(has_table(&d) ? 0 : -EOPNOTSUPP, ret)
+		ret = probe(&d, VFIO_DEVICE_FEATURE_TPH_ST);
+		ASSERT_EQ(has_table(&d) ? 0 : denied(kernel.st), ret)
 			TH_LOG("Modes %u, location %d", modes[i / 3], loc);
 		shape_close(&d);
 	}
@@ -3210,9 +3718,14 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, capability, 120)
 
 static void check_refused(struct tph_device *d)
 {
-	static const u16 features[] = { VFIO_DEVICE_FEATURE_TPH,
-					VFIO_DEVICE_FEATURE_TPH_RESOLVE,
-					VFIO_DEVICE_FEATURE_TPH_ST };
+	const struct {
+		u16 nr;
+		int ret;
+	} features[] = {
+		{ VFIO_DEVICE_FEATURE_TPH, -EOPNOTSUPP },
+		{ VFIO_DEVICE_FEATURE_TPH_RESOLVE, denied(kernel.resolve) },
+		{ VFIO_DEVICE_FEATURE_TPH_ST, denied(kernel.st) },
+	};
 	static const u32 ops[] = { PROBE, PROBE | GET, PROBE | SET, GET, SET };
 	int fd = d->device->fd, i, j, ret;
 
@@ -3220,11 +3733,11 @@ static void check_refused(struct tph_device *d)
 		for (j = 0; j < ARRAY_SIZE(ops); j++) {
 			u8 data[16] = {};
 
-			ret = __vfio_device_feature(fd, ops[j] | features[i],
+			ret = __vfio_device_feature(fd, ops[j] | features[i].nr,
 						    data, sizeof(data));
-			VFIO_ASSERT_EQ(ret, -EOPNOTSUPP,
+			VFIO_ASSERT_EQ(ret, features[i].ret,
 				       "%s: feature %u, operation %#x\n",
-				       d->ep, features[i], ops[j]);
+				       d->ep, features[i].nr, ops[j]);
 		}
 	}
 }
@@ -3443,36 +3956,65 @@ TEST_F(vfio_pci_tph_shapes, af_flr)
 	}
 }
 
+/* What the firmware answers about CPU 0: @error, or @tag, which 0 is none */
+static void check_answer(struct tph_device *d, u32 flags, int error, u16 tag)
+{
+	struct vfio_device_feature_tph_resolve resolve;
+	u16 tags[MAX_ENTRIES] = { tag };
+	u32 cpu = 0;
+
+	if (has_table(d)) {
+		set_ctrl(d, flags & EXTENDED ? CTRL_IV_EXT : CTRL_IV);
+		vfio_pci_tph_st(d->device, SRC_NONE, 0, 1, NULL);
+		VFIO_ASSERT_EQ(try_st(d, flags, 0, 1, &cpu), error ?: 1);
+		check_table(d, tags);
+		VFIO_ASSERT_EQ(try_st(d, flags | REQUIRE_ST, 0, 1, &cpu),
+			       error ?: tag ? 1 : -ENOENT);
+		check_table(d, tags);
+	}
+
+	if (!resolves(d))
+		return;
+
+	VFIO_ASSERT_EQ(__vfio_pci_tph_resolve(d->device, flags, 0, &resolve),
+		       error);
+	if (error) {
+		VFIO_ASSERT_EQ(resolve.valid, PCI_TPH_UNTOUCHED);
+		VFIO_ASSERT_EQ(resolve.ph, PCI_TPH_UNTOUCHED);
+		return;
+	}
+	VFIO_ASSERT_EQ(resolve.valid, tag ? VFIO_DEVICE_TPH_VALID_ST : 0);
+	VFIO_ASSERT_EQ(resolve.ph, 0);
+	VFIO_ASSERT_EQ(resolve.st, tag);
+}
+
 /* Firmware that answers, does not, or lies */
 TEST_F_TIMEOUT(vfio_pci_tph_shapes, firmware, 120)
 {
 	const struct {
 		const char *acpi_path;
-		bool function;
-		int ret;
+		int error;
 		u16 tag;
-		int required;
+		u16 xtag;
 	} cases[] = {
-		{ "\\_SB.PSM0", true, 1, TAG_V(0), 1 },
-		{ "\\_SB.PSM1", true, 1, TAG_V(0) + 0x20, 1 },
-		{ "\\_SB.PSM2", false, -EOPNOTSUPP, 0, -EOPNOTSUPP },
-		{ "\\_SB.PSM3", true, -EIO, 0, -EIO },
-		{ "\\_SB.PSM4", true, -EIO, 0, -EIO },
-		{ "\\_SB.PSM5", true, 1, TAG_V(0), 1 },
-		/* Its tags have 16 bits, and no 8-bit request carries one. */
-		{ "\\_SB.PSM6", true, 1, 0, -ENOENT },
-		{ NULL, false, -EOPNOTSUPP, 0, -EOPNOTSUPP },
+		{ "\\_SB.PSM0", 0, TAG_V(0), XTAG_V(0) },
+		{ "\\_SB.PSM1", 0, TAG_V(0) + 0x20, XTAG_V(0) + 0x20 },
+		{ "\\_SB.PSM2", -EOPNOTSUPP },
+		{ "\\_SB.PSM3", -EIO },
+		{ "\\_SB.PSM4", -EIO },
+		/* Tags of one kind are none to requests of the other one. */
+		{ "\\_SB.PSM5", 0, TAG_V(0), 0 },
+		{ "\\_SB.PSM6", 0, 0, XTAG_V(0) },
+		{ NULL, -EOPNOTSUPP },
 	};
 	char ep[32], bridge[8];
-	u16 tags[MAX_ENTRIES];
 	struct tph_device d;
-	u32 cpu = 0;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
 		snprintf_assert(bridge, sizeof(bridge), "hb%d", i);
 		snprintf_assert(ep, sizeof(ep), "%s/rp0/ep0", bridge);
-		pci_sim_add(self->sim, ep, "tph_loc=1 tph_st_size=3");
+		pci_sim_add(self->sim, ep, "tph_ext=1 tph_loc=1 tph_st_size=3");
 		if (cases[i].acpi_path)
 			pci_sim_set(self->sim, bridge, "acpi_path",
 				    cases[i].acpi_path);
@@ -3480,7 +4022,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, firmware, 120)
 	pci_sim_set_live(self->sim, true);
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		bool cpus = cases[i].function && variant->level >= 1;
+		bool cpus = cases[i].error != -EOPNOTSUPP && variant->level >= 1;
 
 		TH_LOG("Host bridge %s", cases[i].acpi_path ?: "without _DSM");
 		snprintf_assert(ep, sizeof(ep), "hb%d/rp0/ep0", i);
@@ -3490,19 +4032,9 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, firmware, 120)
 			  VFIO_DEVICE_TPH_CAP_CPU);
 
 		vfio_pci_tph_opt_in(d.device);
-		if (has_table(&d)) {
-			ASSERT_EQ(1, try_st(&d, SRC_NONE, 0, 1, NULL));
-			ASSERT_EQ(cases[i].ret,
-				  try_st(&d, SRC_CPU_V, 0, 1, &cpu));
-			fill_tags(tags, 0, MAX_ENTRIES, 0);
-			tags[0] = cases[i].tag;
-			check_table(&d, tags);
-
-			ASSERT_EQ(cases[i].required,
-				  try_st(&d, SRC_CPU_V | REQUIRE_ST, 0, 1,
-					 &cpu));
-			check_table(&d, tags);
-		}
+		check_answer(&d, SRC_CPU_V, cases[i].error, cases[i].tag);
+		check_answer(&d, SRC_CPU_V | EXTENDED, cases[i].error,
+			     cases[i].xtag);
 		shape_close(&d);
 	}
 }
@@ -3531,6 +4063,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, root_port, 120)
 		} else {
 			check_refused(&d);
 			check_inert(&d);
+			check_no_hint(&d, 0);
 		}
 		shape_close(&d);
 	}
@@ -3632,7 +4165,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, path, 120)
 		check_path(&d, cases[i].path);
 
 		vfio_pci_tph_opt_in(d.device);
-		ext = cases[i].ext && variant->level >= 1;
+		ext = cases[i].ext && has_ext(&d);
 		ASSERT_EQ(shown_cap(d.cap, d.level) &
 			  ~(ext ? 0 : PCI_TPH_CAP_EXT_TPH),
 			  user_read(&d, PCI_TPH_CAP));
@@ -3662,16 +4195,17 @@ static void set_blocking(const char *bdf, bool blocking)
 /* Blocking can come and go, so it is looked at when it matters. */
 TEST_F(vfio_pci_tph_shapes, blocked_prefixes)
 {
-	bool ext = variant->level >= 1;
 	struct pci_sim_record record;
 	char bdf[PCI_SIM_BDF_SIZE];
 	struct tph_device d;
+	bool ext;
 
 	pci_sim_add(self->sim, "hb0/rp0/sw0", "prefix_block=1");
 	pci_sim_add(self->sim, "hb0/rp0/sw0/dp0/ep0", "tph_ext=1");
 	pci_sim_set_live(self->sim, true);
 	pci_sim_get_bdf(self->sim, "hb0/rp0/sw0", bdf);
 	shape_open(&d, self->sim, "hb0/rp0/sw0/dp0/ep0", variant->level);
+	ext = has_ext(&d);
 	check_path(&d, ": TPH, ");
 	check_path(&d, "blocks End-End TLP Prefixes");
 
@@ -3704,7 +4238,7 @@ TEST_F(vfio_pci_tph_shapes, blocked_prefixes)
 	check_ext(&d, false);
 
 	/* What has been accepted in D3hot may not be possible in D0 any more. */
-	if (has_table(&d)) {
+	if (has_table(&d) && ext) {
 		u32 cpu = 0;
 
 		set_blocking(bdf, false);
@@ -3754,7 +4288,7 @@ static void check_resolve(struct tph_device *d, u32 flags, u32 src,
 
 	VFIO_ASSERT_EQ(ret, resolves(d) ?
 			    expected_resolve(d, flags, src, opted_in) :
-			    -EOPNOTSUPP,
+			    denied(kernel.resolve),
 		       "Flags %#x, source %u\n", flags, src);
 	VFIO_ASSERT_EQ(resolve.flags, flags);
 	VFIO_ASSERT_EQ(resolve.src, src);
@@ -3799,40 +4333,13 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, resolve, 120)
 	}
 }
 
-/* A source without tag of the kind asked for is no error. */
-TEST_F(vfio_pci_tph_shapes, resolve_nothing)
-{
-	struct vfio_device_feature_tph_resolve resolve;
-	struct tph_device d;
-
-	if (variant->level < 3)
-		SKIP(return, "No resolving at this level");
-
-	/* 16-bit tags alone */
-	pci_sim_set(self->sim, "hb0", "acpi_path", "\\_SB.PSM6");
-	add_endpoint(self->sim, 0, "tph_ext=1");
-	pci_sim_set_live(self->sim, true);
-	shape_open(&d, self->sim, SIM_EP, variant->level);
-	vfio_pci_tph_opt_in(d.device);
-
-	ASSERT_EQ(0, __vfio_pci_tph_resolve(d.device, SRC_CPU_V, 0, &resolve));
-	ASSERT_EQ(0, resolve.valid);
-	ASSERT_EQ(0, resolve.ph);
-	ASSERT_EQ(0, resolve.st);
-	ASSERT_EQ(0, __vfio_pci_tph_resolve(d.device, SRC_CPU_V | EXTENDED, 0,
-					    &resolve));
-	ASSERT_EQ(VFIO_DEVICE_TPH_VALID_ST, resolve.valid);
-	ASSERT_EQ(XTAG_V(0), resolve.st);
-	shape_close(&d);
-}
-
 /* An endpoint in the root complex has no port, and no host bridge to ask. */
 TEST_F(vfio_pci_tph_shapes, root_complex_endpoint)
 {
 	struct tph_device d;
 	u32 cpu = 0;
 
-	pci_sim_add(self->sim, "hb0/rciep0", "tph_loc=1 tph_st_size=3");
+	pci_sim_add(self->sim, "hb0/rciep0", "tph_ext=1 tph_loc=1 tph_st_size=3");
 	pci_sim_set_live(self->sim, true);
 	shape_open(&d, self->sim, "hb0/rciep0", variant->level);
 
@@ -3840,12 +4347,17 @@ TEST_F(vfio_pci_tph_shapes, root_complex_endpoint)
 	vfio_pci_tph_opt_in(d.device);
 	ASSERT_EQ(shown_cap(d.cap, variant->level), user_read(&d, PCI_TPH_CAP));
 
-	ASSERT_EQ(-EOPNOTSUPP, try_st(&d, SRC_CPU_V, 0, 1, &cpu));
+	ASSERT_EQ(denied(kernel.st), try_st(&d, SRC_CPU_V, 0, 1, &cpu));
 	if (has_table(&d))
 		vfio_pci_tph_st(d.device, SRC_NONE, 0, 4, NULL);
 
 	set_ctrl(&d, CTRL_NS);
 	check_hint(&d, 0, 2, 0);
+	/* Nor is there a link that could lack TLP Prefixes. */
+	if (has_ext(&d)) {
+		set_ctrl(&d, CTRL_IV_EXT);
+		check_ext_hint(&d, 0, 2, 0);
+	}
 	shape_close(&d);
 }
 
@@ -3864,8 +4376,10 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, virtual_functions, 120)
 	shape_open(&pf, self->sim, SIM_EP, variant->level);
 	vfio_device_set_vf_token(pf.device->fd, token);
 	sysfs_sriov_numvfs_set(pf.bdf, 2);
-	shape_open_vf(&vf0, self->sim, SIM_EP "/vf0", variant->level, token);
-	shape_open_vf(&vf1, self->sim, SIM_EP "/vf1", variant->level, token);
+	shape_open_with(&vf0, self->sim, SIM_EP "/vf0", variant->level,
+			"vfio-pci", token);
+	shape_open_with(&vf1, self->sim, SIM_EP "/vf1", variant->level,
+			"vfio-pci", token);
 	check_refused(&vf1);
 
 	tph_start(&pf);
@@ -3892,6 +4406,37 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, virtual_functions, 120)
 	shape_close(&pf);
 }
 
+/* The level is that of vfio_pci_core, so it holds for other drivers, too. */
+TEST_F(vfio_pci_tph_shapes, other_driver)
+{
+	struct tph_device d;
+	int i;
+
+	if (run("modprobe vfio_pci_test 2>/dev/null"))
+		SKIP(return, "vfio_pci_test cannot be loaded");
+
+	add_endpoint(self->sim, 0, "tph_ext=1 tph_loc=1");
+	add_endpoint(self->sim, 1, "tph_ext=1 tph_loc=2");
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < 2; i++) {
+		shape_open_with(&d, self->sim, ep_name(i), variant->level,
+				"vfio_pci_test", NULL);
+		ASSERT_EQ(d.cap, user_read(&d, PCI_TPH_CAP));
+		ASSERT_EQ(has_table(&d) ? -EPERM : denied(kernel.st),
+			  try_st(&d, SRC_NONE, 0, 1, NULL));
+
+		tph_start(&d);
+		ASSERT_EQ(shown_cap(d.cap, variant->level),
+			  user_read(&d, PCI_TPH_CAP));
+		check_started(&d);
+		check_hint(&d, 0, 1, has_table(&d) ? TAG_V(0) : 0);
+		vfio_pci_device_reset(d.device);
+		check_reset(&d);
+		shape_close(&d);
+	}
+}
+
 /* --- The parameter itself --- */
 
 /* Levels that do not exist are refused, and the level stays what it is. */
@@ -3908,6 +4453,9 @@ TEST(level_parameter)
 	reason = level_set(0);
 	if (reason)
 		SKIP(return, "%s", reason);
+
+	if (access(PARAM_PATH, F_OK))
+		SKIP(return, "vfio_pci_core has no parameter \"tph\"");
 
 	ASSERT_EQ(0, stat(PARAM_PATH, &st));
 	ASSERT_EQ(0444, st.st_mode & 07777);
