@@ -1441,7 +1441,7 @@ static void tph_msix_no_mask(struct kunit *test)
 	dev_set_msi_domain(&ctx->pdev->dev, &domain);
 
 	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_loc(ctx->pdev),
-			PCI_TPH_LOC_NONE);
+			PCI_TPH_LOC_MSIX);
 	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), 0);
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 2, tags),
 			-EINVAL);
@@ -1724,7 +1724,7 @@ static void tph_bench_count(struct kunit *test, struct tph_bench_run *run,
 				run->tags[i]);
 }
 
-/* @n entries at the end, where a vector takes longest to find */
+/* @n entries at the end, where a walk to a vector would take longest */
 static void tph_bench_entries(struct kunit *test, unsigned int n, u16 *tags)
 {
 	const struct tph_bench_param *p = test->param_value;

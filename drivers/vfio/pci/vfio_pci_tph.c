@@ -60,7 +60,7 @@ static const u32 vfio_pci_tph_grants[] = {
 /* ST modes that can use an ST table.  DS can also do without. */
 #define VFIO_PCI_TPH_TABLE_MODES	(PCI_TPH_CAP_ST_IV | PCI_TPH_CAP_ST_DS)
 
-/* What a reset clears in PCI_COMMAND, and nobody but the user changes */
+/* What a reset clears in PCI_COMMAND, all of it */
 #define VFIO_PCI_TPH_COMMAND	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | \
 				 PCI_COMMAND_MASTER)
 
@@ -440,11 +440,17 @@ static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 old,
 	return ret;
 }
 
+static void vfio_pci_tph_set_command(struct vfio_pci_tph *tph, u16 cmd)
+{
+	tph->command = PCI_POSSIBLE_ERROR(cmd) ? 0 : cmd & VFIO_PCI_TPH_COMMAND;
+}
+
 /**
- * vfio_pci_tph_command - The user has written PCI_COMMAND
+ * vfio_pci_tph_command - The user has written PCI_COMMAND, or it was restored
  * @vdev: device
  *
- * Context: May sleep.  memory_lock is held for writing.
+ * Context: May sleep.  memory_lock is held for writing if the user has opted
+ * in.
  */
 void vfio_pci_tph_command(struct vfio_pci_core_device *vdev)
 {
@@ -453,35 +459,33 @@ void vfio_pci_tph_command(struct vfio_pci_core_device *vdev)
 	if (!vdev->tph)
 		return;
 
-	if (pci_user_read_config_word(vdev->pdev, PCI_COMMAND, &cmd) ||
-	    PCI_POSSIBLE_ERROR(cmd))
-		cmd = 0;
+	if (pci_user_read_config_word(vdev->pdev, PCI_COMMAND, &cmd))
+		PCI_SET_ERROR_RESPONSE(&cmd);
 
-	vdev->tph->command = cmd & VFIO_PCI_TPH_COMMAND;
+	vfio_pci_tph_set_command(vdev->tph, cmd);
 }
 
 /*
  * Has the device been reset by somebody who neither tells nor restores it: a
  * reset of its PF, the recovery from an error of another function, or the device
- * itself?  Where PCI_COMMAND has nothing to lose the control register tells.
+ * itself?  @cmd is its PCI_COMMAND, of which others clear single bits, such as
+ * the VGA arbiter, but not all.  Where there is nothing to lose in it, the control
+ * register tells.  Config access is locked.
  */
-static bool vfio_pci_tph_was_reset(struct vfio_pci_core_device *vdev)
+static bool vfio_pci_tph_was_reset(struct vfio_pci_core_device *vdev, u16 cmd)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
 	struct pci_dev *pdev = vdev->pdev;
 	u32 ctrl;
-	u16 cmd;
 
 	if (pdev->current_state != PCI_D0 || pci_channel_offline(pdev))
 		return false;
 
 	if (tph->command)
-		return !pci_user_read_config_word(pdev, PCI_COMMAND, &cmd) &&
-		       tph->command & ~cmd;
+		return !(tph->command & cmd);
 
 	return vfio_pci_tph_ctrl(vdev) &&
-	       !pci_user_read_config_dword(pdev, tph->pos + PCI_TPH_CTRL,
-					   &ctrl) &&
+	       !pci_read_config_dword(pdev, tph->pos + PCI_TPH_CTRL, &ctrl) &&
 	       vfio_pci_tph_ctrl(vdev) & ~ctrl;
 }
 
@@ -497,17 +501,30 @@ static void vfio_pci_tph_forget(struct vfio_pci_core_device *vdev)
 }
 
 /* If a reset has cleared TPH, and nobody has said so, take that over */
-static bool vfio_pci_tph_notice_reset(struct vfio_pci_core_device *vdev)
+static bool __vfio_pci_tph_notice_reset(struct vfio_pci_core_device *vdev,
+					u16 cmd)
 {
-	if (!READ_ONCE(vdev->tph_lost) && !vfio_pci_tph_was_reset(vdev))
+	if (!READ_ONCE(vdev->tph_lost) && !vfio_pci_tph_was_reset(vdev, cmd))
 		return false;
 
 	vfio_pci_tph_forget(vdev);
-	pci_cfg_access_lock(vdev->pdev);
 	pcie_tph_forget(vdev->pdev);
-	pci_cfg_access_unlock(vdev->pdev);
-	vfio_pci_tph_command(vdev);
+	vfio_pci_tph_set_command(vdev->tph, cmd);
 	return true;
+}
+
+static bool vfio_pci_tph_notice_reset(struct vfio_pci_core_device *vdev)
+{
+	bool noticed;
+	u16 cmd;
+
+	pci_cfg_access_lock(vdev->pdev);
+	if (pci_read_config_word(vdev->pdev, PCI_COMMAND, &cmd))
+		PCI_SET_ERROR_RESPONSE(&cmd);
+	noticed = __vfio_pci_tph_notice_reset(vdev, cmd);
+	pci_cfg_access_unlock(vdev->pdev);
+
+	return noticed;
 }
 
 /**
@@ -658,6 +675,7 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 /**
  * vfio_pci_tph_msix_begin - MSI-X vectors are about to be made or freed
  * @vdev: device
+ * @cmd: PCI_COMMAND as it was before memory was enabled for this
  *
  * Making and freeing vectors clears Steering Tags in the MSI-X table, which
  * must not happen while the device may send requests with them (PCIe r6.x,
@@ -666,7 +684,7 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
  * Context: May sleep.  memory_lock is held for writing, memory is enabled.
  * Return: 0, or -EIO if TPH could not be paused.
  */
-int vfio_pci_tph_msix_begin(struct vfio_pci_core_device *vdev)
+int vfio_pci_tph_msix_begin(struct vfio_pci_core_device *vdev, u16 cmd)
 {
 	lockdep_assert_held_write(&vdev->memory_lock);
 
@@ -675,10 +693,7 @@ int vfio_pci_tph_msix_begin(struct vfio_pci_core_device *vdev)
 		return 0;
 
 	/* After a reset there is nothing to apply again */
-	if (READ_ONCE(vdev->tph_lost)) {
-		vfio_pci_tph_forget(vdev);
-		pcie_tph_forget(vdev->pdev);
-	}
+	__vfio_pci_tph_notice_reset(vdev, cmd);
 
 	return pcie_tph_pause(vdev->pdev);
 }

@@ -1633,6 +1633,10 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, fatal_aer_reaches_user, 120)
 
 	tph_start(d);
 	check_started(d);
+
+	/* No register of the device tells of the reset: the kernel has to. */
+	set_ctrl(d, CTRL_OFF);
+	vfio_pci_cmd_clear(d->device, COMMAND_ON | PCI_COMMAND_IO);
 	pollfd.fd = vfio_pci_err_enable(d->device);
 	ASSERT_EQ(0, poll(&pollfd, 1, 0));
 
@@ -1674,9 +1678,25 @@ static void notice_by_st(struct tph_device *d)
 		vfio_pci_tph_opt_in(d->device);
 }
 
+/* Vectors that are freed and made get no tag of before. */
+static void notice_by_vectors(struct tph_device *d)
+{
+	if (d->device->msi_eventfds[0] < 0) {
+		notice_by_read(d);
+		return;
+	}
+
+	vfio_pci_msix_disable(d->device);
+	enable_vectors(d);
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+	check_table_zero(d);
+}
+
 static void notice_by_close(struct tph_device *d)
 {
-	tph_reopen(d);
+	tph_close(d);
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+	tph_open(d);
 	vfio_pci_tph_opt_in(d->device);
 }
 
@@ -1704,7 +1724,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, backdoor_reset, 120)
 {
 	static void (* const notices[])(struct tph_device *d) = {
 		notice_by_read, notice_by_command, notice_by_ctrl, notice_by_st,
-		notice_by_close,
+		notice_by_vectors, notice_by_close,
 	};
 	struct tph_device *d = &self->d;
 	u32 i;
