@@ -2115,7 +2115,7 @@ static void use_all(struct tph_device *d, u32 i)
 		VFIO_ASSERT_EQ(errno, EIO);
 }
 
-#define USES	60
+#define USES	20
 
 /* Whatever happens at the same time, in the end the three views agree. */
 TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
