@@ -194,6 +194,13 @@ target()
 	fi
 }
 
+# Is this a C file that another one includes, as tests of static functions are?
+included()
+{
+	[ "${1%.c}" != "$1" ] &&
+		git -C "$tree" grep -qF "#include \"${1##*/}\"" HEAD -- "${1%/*}"
+}
+
 # Sets files to what the series touch, sources to those that are compiled, touched
 # to the targets of these, and dirs to the same with none inside another
 find_touched()
@@ -202,7 +209,8 @@ find_touched()
 
 	mapfile -t files < <(git -C "$tree" diff --name-only base HEAD)
 	mapfile -t sources < <(printf '%s\n' "${files[@]}" |
-		grep -E '^(arch|block|crypto|drivers|fs|init|io_uring|ipc|kernel|lib|mm|net|security|sound|virt)/.*/')
+		grep -E '^(arch|block|crypto|drivers|fs|init|io_uring|ipc|kernel|lib|mm|net|security|sound|virt)/.*/.*\.[chS]$' |
+		while read -r file; do included "$file" || echo "$file"; done)
 	mapfile -t touched < <(for file in "${sources[@]}"; do target "$file"; done | sort -u)
 	mapfile -t dirs < <([ ${#touched[@]} -eq 0 ] || printf '%s\n' "${touched[@]}" |
 		awk '!last || index($0, last) != 1 { print; last = $0 }')

@@ -217,14 +217,19 @@ static u8 *exp_reg(struct tph_ctx *ctx, int component, int reg)
 	return &cfg[EXP_POS + reg];
 }
 
-static void set_completer(struct tph_ctx *ctx, u8 type)
+static void set_completer_of(struct tph_ctx *ctx, int component, u8 type)
 {
-	u8 *devcap2 = exp_reg(ctx, ROOT_PORT, PCI_EXP_DEVCAP2);
+	u8 *devcap2 = exp_reg(ctx, component, PCI_EXP_DEVCAP2);
 
 	put_unaligned_le32((get_unaligned_le32(devcap2) &
 			    ~PCI_EXP_DEVCAP2_TPH_COMP_MASK) |
 			   FIELD_PREP(PCI_EXP_DEVCAP2_TPH_COMP_MASK, type),
 			   devcap2);
+}
+
+static void set_completer(struct tph_ctx *ctx, u8 type)
+{
+	set_completer_of(ctx, ROOT_PORT, type);
 }
 
 /* End-End TLP Prefixes, at most 4 */
@@ -463,6 +468,31 @@ static void tph_type_no_response(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
 	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), -EINVAL);
 	expect_state(test, MODE_NS, OFF);
+}
+
+/* Whether the device takes hints is another matter than that of its port. */
+static void tph_completer(struct kunit *test)
+{
+	static const u8 types[] = { OFF, TPH, OFF, EXT_TPH };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	set_completer(ctx, 3);
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		set_completer_of(ctx, ENDPOINT, i);
+		KUNIT_EXPECT_EQ(test, pcie_tph_completer_type(ctx->pdev),
+				types[i]);
+	}
+
+	/* Nor does it take a requester, or a port. */
+	ctx->port[ROOT_PORT].fails = true;
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
+	KUNIT_EXPECT_EQ(test, pcie_tph_completer_type(ctx->pdev), EXT_TPH);
+
+	ctx->fail_where = EXP_POS + PCI_EXP_DEVCAP2;
+	ctx->fail_write = false;
+	ctx->fail_count = 1;
+	KUNIT_EXPECT_EQ(test, pcie_tph_completer_type(ctx->pdev), OFF);
 }
 
 /* The way to the Root Port, with a switch on it */
@@ -1134,6 +1164,42 @@ static void tph_clear(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
 }
 
+static void tph_forget(struct kunit *test)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+
+	/* After a reset */
+	wipe(ctx);
+	pcie_tph_forget(ctx->pdev);
+	expect_state(test, MODE_NS, OFF);
+	pci_tph_prepare_restore(ctx->pdev);
+	pci_restore_tph_state(ctx->pdev);
+	expect_state(test, MODE_NS, OFF);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+
+	/* If there was none the hardware agrees nevertheless, TPH first */
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	ctx->nr = 0;
+	pcie_tph_forget(ctx->pdev);
+	expect_state(test, MODE_NS, OFF);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+	KUNIT_EXPECT_TRUE(test, ctx->log[0].write);
+	KUNIT_EXPECT_EQ(test, ctx->log[0].where, CTRL);
+
+	/* It can be used again */
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	expect_state(test, MODE_DS, TPH);
+}
+
 static void tph_clear_changed(struct kunit *test)
 {
 	struct tph_ctx *ctx = test->priv;
@@ -1558,6 +1624,29 @@ static void tph_msix_clear(struct kunit *test)
 	}
 }
 
+static void tph_msix_forget(struct kunit *test)
+{
+	static const u16 tags[TABLE_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	enable_msix(test, -1, PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, TABLE_SIZE,
+						      tags), TABLE_SIZE);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
+	ctx->vctrl_writes = 0;
+	ctx->flushes = 0;
+
+	/* The BAR is not there, and no later write brings a tag back */
+	pcie_tph_forget(ctx->pdev);
+	expect_state(test, MODE_NS, OFF);
+	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes, 0);
+	KUNIT_EXPECT_EQ(test, ctx->flushes, 0);
+	for (i = 0; i < TABLE_SIZE; i++)
+		KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, i),
+				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+}
+
 /*
  * Benchmark: what a batch costs, compared with the loop over single entries that
  * it replaces.
@@ -1858,6 +1947,7 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE_PARAM(tph_type, tph_type_gen_params),
 	KUNIT_CASE(tph_type_rciep),
 	KUNIT_CASE(tph_type_no_response),
+	KUNIT_CASE(tph_completer),
 	KUNIT_CASE_PARAM(tph_path, tph_path_gen_params),
 	KUNIT_CASE(tph_path_blocked),
 	KUNIT_CASE(tph_type_after_st_write),
@@ -1882,6 +1972,7 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_restore_fails),
 	KUNIT_CASE(tph_clear_on_restore),
 	KUNIT_CASE(tph_clear),
+	KUNIT_CASE(tph_forget),
 	KUNIT_CASE(tph_clear_changed),
 	KUNIT_CASE(tph_cpu_st_tag),
 	KUNIT_CASE(tph_cpu_st_fields),
@@ -1894,6 +1985,7 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_msix_freed_vectors),
 	KUNIT_CASE(tph_msix_clear_on_restore),
 	KUNIT_CASE(tph_msix_clear),
+	KUNIT_CASE(tph_msix_forget),
 	{}
 };
 

@@ -83,7 +83,7 @@ static const struct kernel_param_ops vfio_pci_tph_level_ops = {
  */
 module_param_cb(tph, &vfio_pci_tph_level_ops, &vfio_pci_tph_level, 0444);
 __MODULE_PARM_TYPE(tph, "uint");
-MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users who opt in: 0 = processing hints without Steering Tags (default), 1 = and Interrupt Vector mode, with Steering Tags of CPUs, 2 = and Device Specific mode, in which a device may send any Steering Tag, 3 = and literal Steering Tags. A Steering Tag tells the target of a DMA which cache to use, so the user can compete with others for that cache; with the Steering Tags in the MSI-X table, whose mmap stays allowed, the user can from 1 on also write values that were not checked.");
+MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users who opt in: 0 = processing hints without Steering Tags (default), 1 = and Interrupt Vector mode, with Steering Tags of CPUs, 2 = and Device Specific mode, in which a device may send any Steering Tag, 3 = and literal Steering Tags. A Steering Tag tells the target of a DMA which cache to use, so the user can compete with others for that cache; with a second device, whose dma-bufs are given tags freely, or with the Steering Tags in the MSI-X table, whose mmap stays allowed, the user can from 1 on also write values that were not checked.");
 
 /**
  * struct vfio_pci_tph - TPH state of a device whose user has opted in
@@ -939,18 +939,37 @@ static int vfio_pci_tph_cpu_tag(struct vfio_pci_core_device *vdev, u32 flags,
 	return 0;
 }
 
-/* Turn a source into a tag, 0 if it has none.  No lock is held. */
-static int vfio_pci_tph_tag(struct vfio_pci_core_device *vdev, u32 flags,
-			    u32 src, u16 *tag)
+DEFINE_FREE(vfio_pci_tph_held, struct dma_buf_attachment *,
+	    vfio_pci_dma_buf_put_hints(_T))
+
+/*
+ * Find out what belongs to a source.  A dma-buf stays attached, in @held, so that
+ * this stays so.  No lock is held.
+ */
+static int vfio_pci_tph_source(struct vfio_pci_core_device *vdev, u32 flags,
+			       u32 src, struct dma_buf_attachment **held,
+			       struct vfio_pci_tph_hint *hint)
 {
+	bool ext = flags & VFIO_DEVICE_TPH_EXTENDED;
+	int ret = 0;
+
+	/* To a dma-buf of its own the user can give any tag, as a literal one */
+	if (flags & VFIO_DEVICE_TPH_SRC_DMABUF)
+		return vfio_pci_dma_buf_get_hint(vdev, src,
+				vfio_pci_tph_level >= VFIO_PCI_TPH_LITERAL,
+				ext, held, hint);
+
+	*hint = (struct vfio_pci_tph_hint) {};
 	if (!(flags & VFIO_DEVICE_TPH_SRC_LITERAL))
-		return vfio_pci_tph_cpu_tag(vdev, flags, src, tag);
+		ret = vfio_pci_tph_cpu_tag(vdev, flags, src, &hint->st);
+	else if (src > (ext ? U16_MAX : U8_MAX))
+		ret = -EINVAL;
+	else
+		hint->st = src;
 
-	if (src > (flags & VFIO_DEVICE_TPH_EXTENDED ? U16_MAX : U8_MAX))
-		return -EINVAL;
-
-	*tag = src;
-	return 0;
+	if (hint->st)
+		hint->valid = VFIO_DEVICE_TPH_VALID_ST;
+	return ret;
 }
 
 /*
@@ -961,13 +980,15 @@ static int vfio_pci_tph_tag(struct vfio_pci_core_device *vdev, u32 flags,
  * first.
  */
 static int vfio_pci_tph_tags(struct vfio_pci_core_device *vdev, u32 flags,
-			     const u32 *dests, unsigned int count, u16 *tags)
+			     const u32 *dests, unsigned int count,
+			     struct dma_buf_attachment **held, u16 *tags)
 {
+	struct vfio_pci_tph_hint hint;
 	unsigned int i, j;
 	int ret;
 
 	for (i = 0; i < count; i++) {
-		/* Firmware is slow, ask it once for each CPU */
+		/* Firmware is slow, ask it once; and attach once to a dma-buf */
 		for (j = 0; dests[j] != dests[i]; j++)
 			;
 
@@ -979,11 +1000,12 @@ static int vfio_pci_tph_tags(struct vfio_pci_core_device *vdev, u32 flags,
 		if (fatal_signal_pending(current))
 			return -EINTR;
 
-		ret = vfio_pci_tph_tag(vdev, flags, dests[i], &tags[i]);
-		if (!ret && !tags[i] && flags & VFIO_DEVICE_TPH_REQUIRE_ST)
+		ret = vfio_pci_tph_source(vdev, flags, dests[i], held, &hint);
+		if (!ret && !hint.st && flags & VFIO_DEVICE_TPH_REQUIRE_ST)
 			ret = -ENOENT;
 		if (ret)
 			return i ?: ret;
+		tags[i] = hint.st;
 	}
 
 	return count;
@@ -1012,6 +1034,10 @@ static int vfio_pci_tph_check_source(struct vfio_pci_core_device *vdev,
 		return -EOPNOTSUPP;
 
 	if (flags & VFIO_DEVICE_TPH_SRC_NONE)
+		return 0;
+
+	if (flags & VFIO_DEVICE_TPH_SRC_DMABUF &&
+	    IS_ENABLED(CONFIG_VFIO_PCI_DMABUF))
 		return 0;
 
 	if (flags & VFIO_DEVICE_TPH_SRC_LITERAL &&
@@ -1046,6 +1072,7 @@ static int vfio_pci_tph_check_st(struct vfio_pci_core_device *vdev,
 static int vfio_pci_tph_st(struct vfio_pci_core_device *vdev,
 			   const struct vfio_device_feature_tph_st *st)
 {
+	struct dma_buf_attachment *held __free(vfio_pci_tph_held) = NULL;
 	u32 *dests __free(kvfree) = NULL;
 	u16 *tags __free(kvfree) = NULL;
 	int ret;
@@ -1068,7 +1095,7 @@ static int vfio_pci_tph_st(struct vfio_pci_core_device *vdev,
 			return -ENOMEM;
 
 		ret = vfio_pci_tph_tags(vdev, st->flags, dests, st->count,
-					tags);
+					&held, tags);
 		if (ret < 0)
 			return ret;
 	}
@@ -1101,9 +1128,17 @@ int vfio_pci_core_feature_tph_st(struct vfio_pci_core_device *vdev, u32 flags,
 	return ret;
 }
 
+static bool vfio_pci_tph_resolves_cpu(struct vfio_pci_core_device *vdev)
+{
+	return vfio_pci_tph_resolves_st(vdev) &&
+	       pcie_tph_has_cpu_st(vdev->pdev);
+}
+
 static int vfio_pci_tph_resolve(struct vfio_pci_core_device *vdev,
 				struct vfio_device_feature_tph_resolve *resolve)
 {
+	struct dma_buf_attachment *held __free(vfio_pci_tph_held) = NULL;
+	struct vfio_pci_tph_hint hint;
 	int ret;
 
 	if (!vfio_pci_tph_flags_valid(resolve->flags,
@@ -1117,13 +1152,24 @@ static int vfio_pci_tph_resolve(struct vfio_pci_core_device *vdev,
 	if (ret)
 		return ret;
 
-	ret = vfio_pci_tph_tag(vdev, resolve->flags, resolve->src,
-			       &resolve->st);
+	if (!(resolve->flags & VFIO_DEVICE_TPH_SRC_DMABUF) &&
+	    !vfio_pci_tph_resolves_cpu(vdev))
+		return -EOPNOTSUPP;
+
+	ret = vfio_pci_tph_source(vdev, resolve->flags, resolve->src, &held,
+				  &hint);
 	if (ret)
 		return ret;
 
-	resolve->valid = resolve->st ? VFIO_DEVICE_TPH_VALID_ST : 0;
-	resolve->ph = 0;
+	/* Without use for a tag of its own the device may still send the hint */
+	if (!vfio_pci_tph_resolves_st(vdev)) {
+		hint.valid &= ~VFIO_DEVICE_TPH_VALID_ST;
+		hint.st = 0;
+	}
+
+	resolve->valid = hint.valid;
+	resolve->ph = hint.ph;
+	resolve->st = hint.st;
 	return 0;
 }
 
@@ -1135,9 +1181,9 @@ int vfio_pci_core_feature_tph_resolve(struct vfio_pci_core_device *vdev,
 	struct vfio_device_feature_tph_resolve resolve;
 	int ret;
 
-	/* CPUs are the only source */
-	if (!vfio_pci_tph_supported(vdev) || !vfio_pci_tph_resolves_st(vdev) ||
-	    !pcie_tph_has_cpu_st(vdev->pdev))
+	if (!vfio_pci_tph_supported(vdev) ||
+	    (!IS_ENABLED(CONFIG_VFIO_PCI_DMABUF) &&
+	     !vfio_pci_tph_resolves_cpu(vdev)))
 		return -EOPNOTSUPP;
 
 	ret = vfio_check_feature(flags, argsz, VFIO_DEVICE_FEATURE_GET,

@@ -2,12 +2,13 @@
 /*
  * pci-sim, a simulated PCIe hierarchy for tests
  *
- * The registers of the simulated endpoint's DMA engine, and the records
- * that the analyzer delivers through /dev/pci-sim.
+ * The registers of the simulated endpoint's DMA engine, the records that the
+ * analyzer delivers through /dev/pci-sim, and the ioctls of /dev/pci-sim-dmabuf.
  */
 #ifndef _UAPI_LINUX_PCI_SIM_H
 #define _UAPI_LINUX_PCI_SIM_H
 
+#include <linux/ioctl.h>
 #include <linux/types.h>
 
 /* Not assigned by the PCI-SIG, and never seen on a real bus */
@@ -156,5 +157,75 @@ struct pci_sim_record {
 	__u32 len;
 	__u32 value;
 };
+
+/*
+ * /dev/pci-sim-dmabuf: each open file is an importer that can be attached to one
+ * dma-buf, for an endpoint that the driver pci-sim-dmabuf is bound to. Closing
+ * the file, or removing the endpoint, detaches.
+ */
+#define PCI_SIM_DMABUF_TYPE		0xBB
+
+/**
+ * struct pci_sim_dmabuf_export - PCI_SIM_DMABUF_EXPORT: memory as a dma-buf
+ * @size: bytes, a multiple of the page size
+ * @cpu: CPU whose Steering Tags requests to it should carry
+ *
+ * Returns a file descriptor.
+ */
+struct pci_sim_dmabuf_export {
+	__u32 size;
+	__u32 cpu;
+};
+
+/**
+ * struct pci_sim_dmabuf_attach - PCI_SIM_DMABUF_ATTACH: attach to a dma-buf
+ * @fd: the dma-buf
+ * @domain: PCI domain of the endpoint
+ * @bdf: bus, device, function
+ */
+struct pci_sim_dmabuf_attach {
+	__s32 fd;
+	__u16 domain;
+	__u16 bdf;
+};
+
+/**
+ * struct pci_sim_dmabuf_tph - PCI_SIM_DMABUF_GET_TPH: ask for hints
+ * @extended: ask for a 16-bit Steering Tag, 0 or 1
+ * @st: the answer (untouched if there is none)
+ * @ph: the answer
+ * @reserved: must be 0
+ */
+struct pci_sim_dmabuf_tph {
+	__u32 extended;
+	__u16 st;
+	__u8 ph;
+	__u8 reserved;
+};
+
+/**
+ * struct pci_sim_dmabuf_write - PCI_SIM_DMABUF_WRITE: let the endpoint write
+ * @pattern: 8 bytes, repeated
+ * @offset: in the dma-buf
+ * @len: bytes
+ *
+ * The requests carry the hints that the exporter has for the type of TPH
+ * requests that is enabled in the endpoint. Without any they carry a Steering
+ * Tag and a Processing Hint of 0.
+ */
+struct pci_sim_dmabuf_write {
+	__aligned_u64 pattern;
+	__u32 offset;
+	__u32 len;
+};
+
+#define PCI_SIM_DMABUF_EXPORT \
+	_IOW(PCI_SIM_DMABUF_TYPE, 0, struct pci_sim_dmabuf_export)
+#define PCI_SIM_DMABUF_ATTACH \
+	_IOW(PCI_SIM_DMABUF_TYPE, 1, struct pci_sim_dmabuf_attach)
+#define PCI_SIM_DMABUF_GET_TPH \
+	_IOWR(PCI_SIM_DMABUF_TYPE, 2, struct pci_sim_dmabuf_tph)
+#define PCI_SIM_DMABUF_WRITE \
+	_IOW(PCI_SIM_DMABUF_TYPE, 3, struct pci_sim_dmabuf_write)
 
 #endif /* _UAPI_LINUX_PCI_SIM_H */

@@ -177,11 +177,15 @@ static enum pci_sim_fate pci_sim_route_error(struct pci_sim_fn *fn,
 /* Log an uncorrectable error, and tell its severity */
 static enum pci_sim_error pci_sim_log_uncor(struct pci_sim_fn *fn, u32 bit)
 {
+	u32 mask = *pci_sim_aer_reg(fn, PCI_ERR_UNCOR_MASK);
 	u32 *status = pci_sim_aer_reg(fn, PCI_ERR_UNCOR_STATUS);
 	u32 *control = pci_sim_aer_reg(fn, PCI_ERR_CAP);
 
-	/* The First Error Pointer is valid while its bit is set */
-	if (!(*status & BIT(PCI_ERR_CAP_FEP(*control))))
+	/*
+	 * The First Error Pointer is valid while its bit is set, and is not for
+	 * errors that are masked, sec 6.2.3.2.2
+	 */
+	if (!(mask & bit) && !(*status & BIT(PCI_ERR_CAP_FEP(*control))))
 		*control = (*control & ~0x1f) | __ffs(bit);
 	*status |= bit;
 

@@ -86,6 +86,10 @@ PCI_SIM_SHOW(bus_reset)
 PCI_SIM_STORE(bus_reset, 1)
 CONFIGFS_ATTR(pci_sim_, bus_reset);
 
+PCI_SIM_SHOW(vendor)
+PCI_SIM_STORE(vendor, U16_MAX - 1)
+CONFIGFS_ATTR(pci_sim_, vendor);
+
 PCI_SIM_SHOW(flit)
 PCI_SIM_STORE(flit, 1)
 CONFIGFS_ATTR(pci_sim_, flit);
@@ -505,6 +509,7 @@ static struct configfs_attribute *pci_sim_root_port_attrs[] = {
 	&pci_sim_attr_prefix_block,
 	&pci_sim_attr_prefixes,
 	&pci_sim_attr_tph_completer,
+	&pci_sim_attr_vendor,
 	NULL
 };
 
@@ -709,6 +714,7 @@ static void pci_sim_node_defaults(struct pci_sim_node *node)
 	case PCI_SIM_ROOT_PORT:
 		node->acs = 1;
 		node->bus_reset = 1;
+		node->vendor = PCI_SIM_VENDOR_ID;
 		node->tph_completer = PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH;
 		node->forward_hints = 1;
 		break;

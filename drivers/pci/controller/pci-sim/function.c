@@ -438,6 +438,7 @@ static void pci_sim_init_root_registers(struct pci_sim_fn *fn)
 static void pci_sim_init_root_port(struct pci_sim_fn *fn)
 {
 	pci_sim_init_bridge(fn, PCI_SIM_DEVICE_ID_ROOT_PORT);
+	pci_sim_def(fn, PCI_VENDOR_ID, 2, fn->node->vendor, 0, 0);
 	pci_sim_init_exp(fn, PCI_EXP_TYPE_ROOT_PORT, false);
 	pci_sim_init_link(fn, fn->exp, true);
 	pci_sim_init_root_registers(fn);

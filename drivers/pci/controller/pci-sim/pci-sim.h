@@ -117,6 +117,7 @@ struct pci_sim_fabric {
  * @aer: function with AER capability
  * @acs: port with ACS capability
  * @bus_reset: port that has Secondary Bus Reset
+ * @vendor: Vendor ID of a Root Port
  * @flit: port with its link in Flit Mode
  * @prefixes: End-End TLP Prefixes supported, at most 4
  * @prefix_block: port that begins with End-End TLP Prefixes blocked
@@ -151,6 +152,7 @@ struct pci_sim_node {
 	u32 aer;
 	u32 acs;
 	u32 bus_reset;
+	u32 vendor;
 	u32 flit;
 	u32 prefixes;
 	u32 prefix_block;

@@ -4,7 +4,8 @@
  *
  * vfio_pci_tph_opt_in(), tph_on() and place() are all that a driver needs: opt
  * in, choose a mode, and name the CPU that will use the data of each interrupt
- * vector. The rest builds a simulated device (pci-sim), so this runs on any
+ * vector. publish() and aim() are the same for data that goes to another
+ * device. The rest builds simulated devices (pci-sim), so this runs on any
  * machine, and shows what happens on the link. All values that are printed were
  * read back, or come from the trace.
  */
@@ -27,6 +28,12 @@
 #define ENDPOINT	"hb0/rp0/ep0"
 #define NR_ENTRIES	8
 
+/* Two endpoints below a switch that sends their requests to each other */
+#define PEER_SWITCH	"hb0/rp1/sw0"
+#define PEER_A		PEER_SWITCH "/dp0/ep0"
+#define PEER_B		PEER_SWITCH "/dp1/ep0"
+#define PEER_OFFSET	SZ_4K
+
 static struct pci_sim *sim;
 static struct pci_sim_trace *trace;
 static char bdf[PCI_SIM_BDF_SIZE];
@@ -45,6 +52,32 @@ static void place(struct vfio_pci_device *device, u16 start, u16 count,
 			cpus);
 }
 
+/* The owner's part: requests to this range of device A shall have these hints. */
+static int publish(struct vfio_pci_device *a, u8 st, u8 ph)
+{
+	int dmabuf = vfio_pci_dma_buf_export(a, PCI_SIM_DESC_BAR, PEER_OFFSET,
+					     SZ_4K);
+
+	vfio_pci_dma_buf_tph(a, dmabuf, VFIO_DMA_BUF_TPH_ST, st, 0, ph);
+
+	return dmabuf;
+}
+
+/*
+ * The driver's part: vector 0 of device B is for that range. Returns the
+ * Processing Hint, which is for the device to send.
+ */
+static u8 aim(struct vfio_pci_device *b, int dmabuf)
+{
+	struct vfio_device_feature_tph_resolve resolve;
+
+	vfio_pci_tph_st(b, VFIO_DEVICE_TPH_SRC_DMABUF, 0, 1, (u32[]){ dmabuf });
+	VFIO_ASSERT_EQ(__vfio_pci_tph_resolve(b, VFIO_DEVICE_TPH_SRC_DMABUF,
+					      dmabuf, &resolve), 0);
+
+	return resolve.ph;
+}
+
 static void build_topology(void)
 {
 	char port[PCI_SIM_BDF_SIZE], path[32], completer[8], *driver;
@@ -52,6 +85,11 @@ static void build_topology(void)
 	sim = pci_sim_init("vfio_pci_tph_demo");
 	pci_sim_add(sim, ENDPOINT, "tph_loc=1 tph_st_size=15");
 	pci_sim_set(sim, "hb0", "acpi_path", "\\_SB.PSM0");
+	pci_sim_add(sim, "hb0/rp1", "acs=0");
+	pci_sim_add(sim, PEER_SWITCH "/dp0", "acs=0");
+	pci_sim_add(sim, PEER_SWITCH "/dp1", "acs=0");
+	pci_sim_add(sim, PEER_A, "tph=0 tph_completer=1");
+	pci_sim_add(sim, PEER_B, "tph_loc=1 tph_st_size=15");
 	pci_sim_set_live(sim, true);
 	pci_sim_bind_vfio(sim, ENDPOINT, bdf);
 	trace = pci_sim_trace_init();
@@ -188,6 +226,57 @@ static void send_requests(struct vfio_pci_device *device)
 	VFIO_ASSERT_EQ(munmap(region.vaddr, region.size), 0);
 }
 
+static struct vfio_pci_device *peer_open(const char *endpoint, char *peer_bdf,
+					 struct iommu *iommu)
+{
+	struct vfio_pci_device *device;
+
+	pci_sim_bind_vfio(sim, endpoint, peer_bdf);
+	device = vfio_pci_device_init(peer_bdf, iommu);
+	vfio_pci_cmd_set(device, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+
+	return device;
+}
+
+static void send_to_peer(void)
+{
+	char bdf_a[PCI_SIM_BDF_SIZE], bdf_b[PCI_SIM_BDF_SIZE];
+	struct pci_sim_desc desc = { .op = PCI_SIM_OP_WRITE, .len = 64 };
+	const struct pci_sim_record *record;
+	struct vfio_pci_device *a, *b;
+	struct iommu *iommu;
+	int dmabuf;
+	u32 bar;
+
+	iommu = iommu_init(default_iommu_mode);
+	a = peer_open(PEER_A, bdf_a, iommu);
+	b = peer_open(PEER_B, bdf_b, iommu);
+
+	dmabuf = publish(a, 0xf0, 2);
+	vfio_pci_tph_opt_in(b);
+	tph_on(b);
+	desc.ph = aim(b, dmabuf);
+
+	sysfs_config_access(bdf_a, false, PCI_BASE_ADDRESS_0, sizeof(bar), &bar);
+	desc.dst = (bar & PCI_BASE_ADDRESS_MEM_MASK) + PEER_OFFSET;
+	pci_sim_trace_start(trace);
+	VFIO_ASSERT_EQ(pci_sim_engine_run(b, &desc), 0);
+	pci_sim_trace_stop(trace);
+
+	record = pci_sim_trace_first_write(trace, bdf_b);
+	VFIO_ASSERT_NOT_NULL(record);
+	VFIO_ASSERT_TRUE(pci_sim_record_target(record, bdf_a));
+	printf("\nDMA write of %s to a BAR of %s, as that one receives it\n",
+	       bdf_b, bdf_a);
+	printf("  ST 0xf0, PH 2 published          ");
+	pci_sim_record_print(record);
+
+	VFIO_ASSERT_EQ(close(dmabuf), 0);
+	vfio_pci_device_cleanup(a);
+	vfio_pci_device_cleanup(b);
+	iommu_cleanup(iommu);
+}
+
 int main(void)
 {
 	struct vfio_pci_device *device;
@@ -214,6 +303,9 @@ int main(void)
 
 	printf("\nHardware after close\n");
 	print_hardware();
+
+	if (has_table)
+		send_to_peer();
 
 	pci_sim_trace_cleanup(trace);
 	pci_sim_cleanup(sim);

@@ -7,11 +7,13 @@
  * their registers and at their requests. Given the address of a device it uses
  * that, and skips what only a simulated device can show.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -34,13 +36,19 @@
 
 #include "kselftest_harness.h"
 
+/* The same for programs of 32 and of 64 bits */
+static_assert(sizeof(struct vfio_device_feature_tph) == 4, "size");
+static_assert(sizeof(struct vfio_device_feature_tph_st) == 16, "size");
+static_assert(offsetof(struct vfio_device_feature_tph_st, dests) == 8, "offset");
+static_assert(sizeof(struct vfio_device_feature_tph_resolve) == 12, "size");
+static_assert(offsetof(struct vfio_device_feature_tph_resolve, st) == 10,
+	      "offset");
+
 #define SIM_NAME	"vfio_pci_tph_test"
 #define SIM_EP		"hb0/rp0/ep0"
 
 #define MAX_ENTRIES	64
 #define MAX_BATCH	UINT16_MAX
-
-#define PARAM_PATH	"/sys/module/vfio_pci_core/parameters/tph"
 
 /* Mode Select and TPH Requester Enable */
 #define CTRL_OFF	PCI_TPH_CTRL_VALUE(PCI_TPH_ST_NS_MODE, \
@@ -79,6 +87,7 @@ static struct {
 	bool st;
 	bool resolve;
 	bool ext;
+	bool dma_buf;
 } kernel;
 
 struct tph_device {
@@ -173,24 +182,7 @@ static u32 cpu_uid(u32 cpu)
 	return uids[cpu];
 }
 
-/* --- The level, a parameter of vfio_pci_core --- */
-
-static int level_get(void)
-{
-	FILE *file = fopen(PARAM_PATH, "re");
-	int level;
-
-	/* Without levels, what is granted is that of level 0. */
-	if (!file)
-		return access("/sys/module/vfio_pci_core", F_OK) ? -1 : 0;
-
-	if (fscanf(file, "%d", &level) != 1)
-		level = -1;
-
-	fclose(file);
-
-	return level;
-}
+#define VFIO_PCI_PARAMETERS	"/sys/module/vfio_pci/parameters"
 
 static int write_value(const char *dir, const char *file, const char *value)
 {
@@ -207,56 +199,6 @@ static int write_value(const char *dir, const char *file, const char *value)
 	VFIO_ASSERT_EQ(close(fd), 0);
 
 	return ret < 0 ? -1 : 0;
-}
-
-static int run(const char *command)
-{
-	int status = system(command);
-
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static int vfio_pci_unload(void)
-{
-	/* This can fail for the modules below, after those here are gone. */
-	run("modprobe -r vfio_pci_test 2>/dev/null");
-	run("modprobe -r vfio_pci 2>/dev/null");
-	run("modprobe -r vfio_pci_core 2>/dev/null");
-
-	return access("/sys/module/vfio_pci_core", F_OK) ? 0 : -1;
-}
-
-static int vfio_pci_load(const char *level)
-{
-	char command[128];
-
-	snprintf_assert(command, sizeof(command),
-			"modprobe vfio_pci_core tph=%s 2>/dev/null", level);
-	if (run(command))
-		return -1;
-
-	return run("modprobe vfio_pci 2>/dev/null");
-}
-
-/* Return NULL, or the reason why the level cannot be had. */
-static const char *level_set(int level)
-{
-	char value[16];
-
-	if (level_get() == level && !access("/sys/module/vfio_pci", F_OK))
-		return NULL;
-
-	if (vfio_pci_unload())
-		return "vfio-pci is in use, so its level cannot be changed";
-
-	snprintf_assert(value, sizeof(value), "%d", level);
-	if (vfio_pci_load(value))
-		return "vfio-pci cannot be loaded with this level";
-
-	if (level_get() != level)
-		return "vfio_pci_core has no parameter \"tph\"";
-
-	return NULL;
 }
 
 /* --- What a device should show --- */
@@ -308,6 +250,12 @@ static bool resolves(struct tph_device *d)
 {
 	return d->level >= 3 ||
 	       shown_cap(d->cap, d->level) & PCI_TPH_CAP_ST_DS;
+}
+
+/* Whether there is any source that is told: a dma-buf has hints at each level. */
+static bool has_resolve(struct tph_device *d)
+{
+	return kernel.dma_buf || resolves(d);
 }
 
 static int nr_entries(struct tph_device *d)
@@ -486,6 +434,7 @@ static void find_kernel(struct tph_device *d)
 	kernel.st = probe(d, VFIO_DEVICE_FEATURE_TPH_ST) != -ENOTTY;
 	kernel.resolve = probe(d, VFIO_DEVICE_FEATURE_TPH_RESOLVE) != -ENOTTY;
 	kernel.ext = kernel.resolve;
+	kernel.dma_buf = probe(d, VFIO_DEVICE_FEATURE_DMA_BUF_TPH) != -ENOTTY;
 	VFIO_ASSERT_TRUE(kernel.st || d->level < 1);
 	VFIO_ASSERT_TRUE(kernel.resolve || d->level < 2);
 
@@ -891,7 +840,7 @@ static const char *device_setup(struct tph_device *d, int level, u32 loc)
 	if (!device_bdf)
 		pci_sim_remove(SIM_NAME);
 
-	reason = level_set(level);
+	reason = vfio_pci_tph_set_level(level);
 	if (reason)
 		return reason;
 
@@ -984,8 +933,8 @@ TEST_F(vfio_pci_tph_test, feature_ops)
 		ret = __vfio_device_feature(fd, ops[i].flags |
 					    VFIO_DEVICE_FEATURE_TPH_RESOLVE,
 					    data, ops[i].size);
-		EXPECT_EQ(resolves(&self->d) ? ops[i].resolve :
-					       denied(kernel.resolve), ret)
+		EXPECT_EQ(has_resolve(&self->d) ? ops[i].resolve :
+						  denied(kernel.resolve), ret)
 			TH_LOG("TPH_RESOLVE, case %d", i);
 
 		ret = __vfio_device_feature(fd, ops[i].flags |
@@ -1049,10 +998,77 @@ TEST_F(vfio_pci_tph_test, feature_fault)
 
 	feature->flags = GET | VFIO_DEVICE_FEATURE_TPH_RESOLVE;
 	ASSERT_EQ(-1, ioctl(fd, VFIO_DEVICE_FEATURE, feature));
-	ASSERT_EQ(resolves(&self->d) ? EFAULT : -denied(kernel.resolve), errno);
+	ASSERT_EQ(has_resolve(&self->d) ? EFAULT : -denied(kernel.resolve),
+		  errno);
 
 	check_untouched(&self->d);
 	ASSERT_EQ(0, munmap(pages, SZ_4K));
+}
+
+/*
+ * Call a feature with @size bytes of payload, in a buffer that goes on behind it
+ * with ones, which stay.
+ */
+static int sized_feature(struct tph_device *d, u32 flags, const void *payload,
+			 size_t payload_size, size_t size)
+{
+	struct vfio_device_feature *feature;
+	u64 buf[16];
+	size_t i;
+	int ret;
+
+	memset(buf, 0xff, sizeof(buf));
+	feature = (void *)buf;
+	feature->argsz = sizeof(*feature) + size;
+	feature->flags = flags;
+	memcpy(feature->data, payload, payload_size);
+
+	ret = ioctl(d->device->fd, VFIO_DEVICE_FEATURE, feature);
+	if (ret < 0)
+		ret = -errno;
+
+	for (i = sizeof(*feature) + payload_size; i < sizeof(buf); i++)
+		VFIO_ASSERT_EQ(((u8 *)buf)[i], 0xff);
+
+	return ret;
+}
+
+static void check_feature_size(struct tph_device *d, u32 flags,
+			       const void *payload, size_t size, int ret)
+{
+	int too_small = ret < 0 ? ret : -EINVAL;
+
+	VFIO_ASSERT_EQ(sized_feature(d, flags, payload, size, size), ret);
+	VFIO_ASSERT_EQ(sized_feature(d, flags, payload, size, size + 8), ret);
+	VFIO_ASSERT_EQ(sized_feature(d, flags, payload, size, size - 1),
+		       too_small);
+	VFIO_ASSERT_EQ(sized_feature(d, flags, payload, size, 0), too_small);
+}
+
+/* Room for less than the struct is refused, room for more is not used. */
+TEST_F(vfio_pci_tph_test, feature_size)
+{
+	const struct vfio_device_feature_tph_resolve resolve = {
+		.flags = SRC_CPU_V,
+	};
+	const struct vfio_device_feature_tph_st st = {
+		.flags = SRC_NONE,
+		.count = 1,
+	};
+	const struct vfio_device_feature_tph tph = {};
+	struct tph_device *d = &self->d;
+
+	vfio_pci_tph_opt_in(d->device);
+	check_feature_size(d, SET | VFIO_DEVICE_FEATURE_TPH, &tph, sizeof(tph),
+			   0);
+	check_feature_size(d, GET | VFIO_DEVICE_FEATURE_TPH, &tph, sizeof(tph),
+			   0);
+	check_feature_size(d, SET | VFIO_DEVICE_FEATURE_TPH_ST, &st, sizeof(st),
+			   has_table(d) ? 1 : denied(kernel.st));
+	if (!resolves(d))
+		return;
+	check_feature_size(d, GET | VFIO_DEVICE_FEATURE_TPH_RESOLVE, &resolve,
+			   sizeof(resolve), 0);
 }
 
 /* So is one that the answer cannot be written to. */
@@ -1339,7 +1355,10 @@ static int expected_st(struct tph_device *d, u32 flags, bool opted_in)
 		return -EPERM;
 	if (flags & EXTENDED && !has_ext(d))
 		return -EOPNOTSUPP;
-	if (flags & SRC_DMABUF || (flags & SRC_LITERAL && d->level < 3))
+	/* No dma-buf has the file descriptor 0. */
+	if (flags & SRC_DMABUF)
+		return kernel.dma_buf ? -EINVAL : -EOPNOTSUPP;
+	if (flags & SRC_LITERAL && d->level < 3)
 		return -EOPNOTSUPP;
 	/* Literal 0 */
 	if (flags & SRC_LITERAL && flags & REQUIRE_ST)
@@ -1675,7 +1694,7 @@ static void notice_by_st(struct tph_device *d)
 	if (has_table(d))
 		vfio_pci_tph_st(d->device, SRC_NONE, 0, 1, NULL);
 	else
-		vfio_pci_tph_opt_in(d->device);
+		notice_by_read(d);
 }
 
 /* Vectors that are freed and made get no tag of before. */
@@ -1885,6 +1904,8 @@ FIXTURE_SETUP(vfio_pci_tph_life)
 
 FIXTURE_TEARDOWN(vfio_pci_tph_life)
 {
+	/* Or the next suspend would be a test */
+	write_value("/sys/power", "pm_test", "none");
 	device_teardown(&self->d);
 }
 
@@ -2115,6 +2136,30 @@ static void use_all(struct tph_device *d, u32 i)
 		VFIO_ASSERT_EQ(errno, EIO);
 }
 
+/*
+ * The table holds what debugfs says that is kept, if it says that. In the MSI-X
+ * table only entries with a vector do.
+ */
+static void check_kept(struct tph_device *d)
+{
+	bool in_msix = cap_loc(d->cap) == PCI_TPH_LOC_MSIX;
+	char item[32], line[128];
+	u16 entries[MAX_ENTRIES];
+	int i, kept;
+
+	if (!has_table(d) || !debugfs_line(d, "PCI core: ", line, sizeof(line)))
+		return;
+
+	hw_table(d, entries);
+	for (i = 0; i < nr_entries(d); i++) {
+		snprintf_assert(item, sizeof(item), "entry %d: ", i);
+		kept = debugfs_line(d, item, line, sizeof(line)) ?
+		       strtoul(line + strlen(item), NULL, 0) : 0;
+		if (entries[i] || !in_msix)
+			VFIO_ASSERT_EQ(entries[i], kept, "Entry %d\n", i);
+	}
+}
+
 #define USES	20
 
 /* Whatever happens at the same time, in the end the three views agree. */
@@ -2143,6 +2188,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
 		set_power_state(d, PM_D0);
 		vfio_pci_cmd_set(d->device, COMMAND_ON);
 		check_ctrl(d, user_read(d, PCI_TPH_CTRL));
+		check_kept(d);
 
 		tph_reopen(d);
 		tph_start(d);
@@ -2271,7 +2317,6 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, system_suspend, 120)
 	ASSERT_EQ(0, write_value("/sys/power", "state", "freeze"));
 	set_power_state(d, PM_D0);
 	check_ctrl(d, CTRL_OFF);
-	ASSERT_EQ(0, write_value("/sys/power", "pm_test", "none"));
 }
 
 /* --- The Steering Tag table, where it can be used --- */
@@ -3520,8 +3565,8 @@ TEST_F(vfio_pci_tph_literal, tracepoints)
 						  SRC_CPU_V | EXTENDED, ~0u,
 						  &resolve));
 	snprintf_assert(expected, sizeof(expected),
-			"resolve: src=0 flags=CPU_PERSISTENT valid=0x2 st=%#x ret=0\n"
-			"resolve: src=4294967295 flags=CPU_VOLATILE|EXTENDED valid=0x0 st=0x0 ret=-22\n",
+			"resolve: src=0 flags=CPU_PERSISTENT valid=0x2 ph=0 st=%#x ret=0\n"
+			"resolve: src=4294967295 flags=CPU_VOLATILE|EXTENDED valid=0x0 ph=0 st=0x0 ret=-22\n",
 			TAG_P(0));
 	check_tracepoints(d, expected);
 
@@ -3545,6 +3590,8 @@ TEST_F(vfio_pci_tph_literal, tracepoints)
 FIXTURE(vfio_pci_tph_shapes) {
 	struct pci_sim *sim;
 	int nr;
+	/* What vfio_pci's parameter was, if the test has changed it */
+	char enable_sriov[2];
 };
 
 FIXTURE_VARIANT(vfio_pci_tph_shapes) {
@@ -3578,7 +3625,7 @@ FIXTURE_SETUP(vfio_pci_tph_shapes)
 
 	pci_sim_remove(SIM_NAME);
 
-	reason = level_set(variant->level);
+	reason = vfio_pci_tph_set_level(variant->level);
 	if (reason)
 		SKIP(return, "%s", reason);
 
@@ -3600,6 +3647,9 @@ FIXTURE_TEARDOWN(vfio_pci_tph_shapes)
 {
 	while (shape)
 		shape_close(shape);
+	if (self->enable_sriov[0])
+		write_value(VFIO_PCI_PARAMETERS, "enable_sriov",
+			    self->enable_sriov);
 	pci_sim_cleanup(self->sim);
 }
 
@@ -4233,7 +4283,12 @@ static int expected_resolve(struct tph_device *d, u32 flags, u32 src,
 		return -EINVAL;
 	if (!opted_in)
 		return -EPERM;
-	if (flags & SRC_DMABUF || (flags & EXTENDED && !has_ext(d)))
+	if (flags & EXTENDED && !has_ext(d))
+		return -EOPNOTSUPP;
+	/* No dma-buf has the file descriptor 0. */
+	if (flags & SRC_DMABUF)
+		return kernel.dma_buf ? -EINVAL : -EOPNOTSUPP;
+	if (!resolves(d))
 		return -EOPNOTSUPP;
 	return src >= nr_possible_cpus() ? -EINVAL : 0;
 }
@@ -4253,7 +4308,7 @@ static void check_resolve(struct tph_device *d, u32 flags, u32 src,
 	ret = __vfio_pci_tph_resolve(d->device, flags, src, &resolve);
 	check_untouched(d);
 
-	VFIO_ASSERT_EQ(ret, resolves(d) ?
+	VFIO_ASSERT_EQ(ret, has_resolve(d) ?
 			    expected_resolve(d, flags, src, opted_in) :
 			    denied(kernel.resolve),
 		       "Flags %#x, source %u\n", flags, src);
@@ -4332,27 +4387,38 @@ TEST_F(vfio_pci_tph_shapes, root_complex_endpoint)
 TEST_F_TIMEOUT(vfio_pci_tph_shapes, virtual_functions, 120)
 {
 	static const char token[] = "c9a0cf0e-6a0e-4c1e-a4cb-2a0f6b8d2b53";
-	struct tph_device pf, vf0, vf1;
+	struct tph_device pf, vf0, vf1, vf2;
+	int fd;
 
 	pci_sim_add(self->sim, SIM_EP "/vf0", "tph_loc=1 tph_st_size=3");
 	pci_sim_add(self->sim, SIM_EP "/vf1", "tph=0");
+	pci_sim_add(self->sim, SIM_EP "/vf2", "tph_loc=2 tph_st_size=3");
 	pci_sim_set_live(self->sim, true);
-	ASSERT_EQ(0, write_value("/sys/module/vfio_pci/parameters",
-				 "enable_sriov", "1"));
+
+	fd = open(VFIO_PCI_PARAMETERS "/enable_sriov", O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(1, read(fd, self->enable_sriov, 1));
+	ASSERT_EQ(0, close(fd));
+	ASSERT_EQ(0, write_value(VFIO_PCI_PARAMETERS, "enable_sriov", "1"));
 
 	shape_open(&pf, self->sim, SIM_EP, variant->level);
 	vfio_device_set_vf_token(pf.device->fd, token);
-	sysfs_sriov_numvfs_set(pf.bdf, 2);
+	sysfs_sriov_numvfs_set(pf.bdf, 3);
 	shape_open_with(&vf0, self->sim, SIM_EP "/vf0", variant->level,
 			"vfio-pci", token);
 	shape_open_with(&vf1, self->sim, SIM_EP "/vf1", variant->level,
+			"vfio-pci", token);
+	shape_open_with(&vf2, self->sim, SIM_EP "/vf2", variant->level,
 			"vfio-pci", token);
 	check_refused(&vf1);
 
 	tph_start(&pf);
 	tph_start(&vf0);
+	tph_start(&vf2);
 	check_started(&pf);
 	check_started(&vf0);
+	check_started(&vf2);
+	check_hint(&vf2, 0, 1, has_table(&vf2) ? TAG_V(0) : 0);
 	set_ctrl(&vf0, CTRL_NS);
 	check_hint(&vf0, 0, 2, 0);
 
@@ -4367,7 +4433,12 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, virtual_functions, 120)
 	ASSERT_EQ(CTRL_OFF, hw_ctrl(&vf0));
 	check_ctrl(&vf0, CTRL_OFF);
 	check_reset(&vf0);
+	ASSERT_EQ(CTRL_OFF, hw_ctrl(&vf2));
+	check_ctrl(&vf2, CTRL_OFF);
+	vfio_pci_cmd_set(vf2.device, PCI_COMMAND_MASTER);
+	check_reset(&vf2);
 
+	shape_close(&vf2);
 	shape_close(&vf1);
 	shape_close(&vf0);
 	shape_close(&pf);
@@ -4379,7 +4450,7 @@ TEST_F(vfio_pci_tph_shapes, other_driver)
 	struct tph_device d;
 	int i;
 
-	if (run("modprobe vfio_pci_test 2>/dev/null"))
+	if (system("modprobe vfio_pci_test 2>/dev/null"))
 		SKIP(return, "vfio_pci_test cannot be loaded");
 
 	add_endpoint(self->sim, 0, "tph_ext=1 tph_loc=1");
@@ -4417,14 +4488,14 @@ TEST(level_parameter)
 	if (pci_sim_available())
 		pci_sim_remove(SIM_NAME);
 
-	reason = level_set(0);
+	reason = vfio_pci_tph_set_level(0);
 	if (reason)
 		SKIP(return, "%s", reason);
 
-	if (access(PARAM_PATH, F_OK))
+	if (access(VFIO_PCI_TPH_LEVEL, F_OK))
 		SKIP(return, "vfio_pci_core has no parameter \"tph\"");
 
-	ASSERT_EQ(0, stat(PARAM_PATH, &st));
+	ASSERT_EQ(0, stat(VFIO_PCI_TPH_LEVEL, &st));
 	ASSERT_EQ(0444, st.st_mode & 07777);
 
 	ASSERT_EQ(0, vfio_pci_unload());
@@ -4435,7 +4506,7 @@ TEST(level_parameter)
 
 	vfio_pci_unload();
 	ASSERT_EQ(0, vfio_pci_load("1"));
-	ASSERT_EQ(1, level_get());
+	ASSERT_EQ(1, vfio_pci_tph_level());
 }
 
 int main(int argc, char *argv[])

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include <linux/limits.h>
@@ -18,6 +19,7 @@
 #define PCI_SIM_CONFIGFS	"/sys/kernel/config/pci-sim"
 #define PCI_SIM_DEBUGFS		"/sys/kernel/debug/pci-sim"
 #define PCI_SIM_DEV		"/dev/pci-sim"
+#define PCI_SIM_DMABUF_DEV	"/dev/pci-sim-dmabuf"
 
 static int write_file(const char *path, const char *value)
 {
@@ -391,16 +393,30 @@ void pci_sim_trace_stop(struct pci_sim_trace *trace)
 		VFIO_ASSERT_EQ(trace->records[i].lost, 0);
 }
 
-bool pci_sim_record_match(const struct pci_sim_record *record, const char *bdf)
+static u16 parse_bdf(const char *bdf, u16 *domain)
 {
-	unsigned int domain, bus, device, function;
+	unsigned int dom, bus, device, function;
 	int ret;
 
-	ret = sscanf(bdf, "%x:%x:%x.%x", &domain, &bus, &device, &function);
+	ret = sscanf(bdf, "%x:%x:%x.%x", &dom, &bus, &device, &function);
 	VFIO_ASSERT_EQ(ret, 4, "Invalid BDF: %s\n", bdf);
+	*domain = dom;
 
-	return record->domain == domain &&
-	       record->bdf == (bus << 8 | device << 3 | function);
+	return bus << 8 | device << 3 | function;
+}
+
+bool pci_sim_record_match(const struct pci_sim_record *record, const char *bdf)
+{
+	u16 domain, number = parse_bdf(bdf, &domain);
+
+	return record->domain == domain && record->bdf == number;
+}
+
+bool pci_sim_record_target(const struct pci_sim_record *record, const char *bdf)
+{
+	u16 domain, number = parse_bdf(bdf, &domain);
+
+	return record->flags & PCI_SIM_RECORD_PEER && record->target == number;
 }
 
 bool pci_sim_record_config(const struct pci_sim_record *record, const char *bdf,
@@ -516,4 +532,76 @@ int pci_sim_engine_run(struct vfio_pci_device *device,
 	pci_sim_engine_start(device, desc);
 
 	return pci_sim_engine_wait(device);
+}
+
+bool pci_sim_dmabuf_available(void)
+{
+	return pci_sim_available() && !access(PCI_SIM_DMABUF_DEV, F_OK);
+}
+
+int pci_sim_dmabuf_open(void)
+{
+	int fd = open(PCI_SIM_DMABUF_DEV, O_RDWR | O_CLOEXEC);
+
+	VFIO_ASSERT_GE(fd, 0, "open(%s) failed\n", PCI_SIM_DMABUF_DEV);
+
+	return fd;
+}
+
+int __pci_sim_dmabuf_attach(int importer, int fd, const char *bdf)
+{
+	struct pci_sim_dmabuf_attach args = { .fd = fd };
+
+	args.bdf = parse_bdf(bdf, &args.domain);
+
+	return ioctl(importer, PCI_SIM_DMABUF_ATTACH, &args) ? -errno : 0;
+}
+
+void pci_sim_dmabuf_attach(int importer, int fd, const char *bdf)
+{
+	VFIO_ASSERT_EQ(__pci_sim_dmabuf_attach(importer, fd, bdf), 0);
+}
+
+int __pci_sim_dmabuf_get_tph(int importer, bool extended, u16 *st, u8 *ph)
+{
+	struct pci_sim_dmabuf_tph tph = {
+		.extended = extended,
+		.st = *st,
+		.ph = *ph,
+	};
+	int ret = ioctl(importer, PCI_SIM_DMABUF_GET_TPH, &tph) ? -errno : 0;
+
+	*st = tph.st;
+	*ph = tph.ph;
+
+	return ret;
+}
+
+int __pci_sim_dmabuf_write(int importer, u64 pattern, u32 offset, u32 len)
+{
+	struct pci_sim_dmabuf_write args = {
+		.pattern = pattern,
+		.offset = offset,
+		.len = len,
+	};
+
+	return ioctl(importer, PCI_SIM_DMABUF_WRITE, &args) ? -errno : 0;
+}
+
+void pci_sim_dmabuf_write(int importer, u64 pattern, u32 offset, u32 len)
+{
+	VFIO_ASSERT_EQ(__pci_sim_dmabuf_write(importer, pattern, offset, len),
+		       0);
+}
+
+int pci_sim_dmabuf_export(u32 size, u32 cpu)
+{
+	struct pci_sim_dmabuf_export args = { .size = size, .cpu = cpu };
+	int control = pci_sim_dmabuf_open();
+	int fd = ioctl(control, PCI_SIM_DMABUF_EXPORT, &args);
+
+	VFIO_ASSERT_GE(fd, 0);
+	VFIO_ASSERT_EQ(close(control), 0);
+
+	return fd;
 }

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include <sys/wait.h>
 
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
@@ -64,6 +69,29 @@ int __vfio_pci_tph_resolve(struct vfio_pci_device *device, u32 flags, u32 src,
 					 resolve, sizeof(*resolve));
 }
 
+int __vfio_pci_dma_buf_tph(struct vfio_pci_device *device, int dmabuf_fd,
+			   u32 flags, u8 st, u16 st_ext, u8 ph)
+{
+	struct vfio_device_feature_dma_buf_tph tph = {
+		.dmabuf_fd = dmabuf_fd,
+		.flags = flags,
+		.steering_tag_ext = st_ext,
+		.steering_tag = st,
+		.ph = ph,
+	};
+
+	return __vfio_device_feature_set(device->fd,
+					 VFIO_DEVICE_FEATURE_DMA_BUF_TPH,
+					 &tph, sizeof(tph));
+}
+
+void vfio_pci_dma_buf_tph(struct vfio_pci_device *device, int dmabuf_fd,
+			  u32 flags, u8 st, u16 st_ext, u8 ph)
+{
+	VFIO_ASSERT_EQ(__vfio_pci_dma_buf_tph(device, dmabuf_fd, flags, st,
+					      st_ext, ph), 0);
+}
+
 static u16 tph_pos(struct vfio_pci_device *device)
 {
 	u16 pos = vfio_pci_find_ext_cap(device, PCI_EXT_CAP_ID_TPH);
@@ -94,4 +122,71 @@ void vfio_pci_tph_enable(struct vfio_pci_device *device, u8 mode, u8 req)
 void vfio_pci_tph_disable(struct vfio_pci_device *device)
 {
 	vfio_pci_tph_enable(device, PCI_TPH_ST_NS_MODE, PCI_TPH_REQ_DISABLE);
+}
+
+int vfio_pci_tph_level(void)
+{
+	FILE *file = fopen(VFIO_PCI_TPH_LEVEL, "re");
+	int level;
+
+	/* Without levels, what is granted is that of level 0. */
+	if (!file)
+		return access("/sys/module/vfio_pci_core", F_OK) ? -1 : 0;
+
+	if (fscanf(file, "%d", &level) != 1)
+		level = -1;
+
+	fclose(file);
+
+	return level;
+}
+
+static int run(const char *command)
+{
+	int status = system(command);
+
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int vfio_pci_unload(void)
+{
+	/* This can fail for the modules below, after those here are gone. */
+	run("modprobe -r vfio_pci_test 2>/dev/null");
+	run("modprobe -r vfio_pci 2>/dev/null");
+	run("modprobe -r vfio_pci_core 2>/dev/null");
+
+	return access("/sys/module/vfio_pci_core", F_OK) ? 0 : -1;
+}
+
+int vfio_pci_load(const char *level)
+{
+	char command[128];
+
+	snprintf_assert(command, sizeof(command),
+			"modprobe vfio_pci_core tph=%s 2>/dev/null", level);
+	if (run(command))
+		return -1;
+
+	return run("modprobe vfio_pci 2>/dev/null");
+}
+
+const char *vfio_pci_tph_set_level(int level)
+{
+	char value[16];
+
+	if (vfio_pci_tph_level() == level &&
+	    !access("/sys/module/vfio_pci", F_OK))
+		return NULL;
+
+	if (vfio_pci_unload())
+		return "vfio-pci is in use, so its level cannot be changed";
+
+	snprintf_assert(value, sizeof(value), "%d", level);
+	if (vfio_pci_load(value))
+		return "vfio-pci cannot be loaded with this level";
+
+	if (vfio_pci_tph_level() != level)
+		return "vfio_pci_core has no parameter \"tph\"";
+
+	return NULL;
 }

@@ -110,6 +110,9 @@ void pci_sim_trace_stop(struct pci_sim_trace *trace);
 /* Return whether @bdf is the requester, or the target of the config access */
 bool pci_sim_record_match(const struct pci_sim_record *record, const char *bdf);
 
+/* Return whether @bdf is the peer that completed the request */
+bool pci_sim_record_target(const struct pci_sim_record *record, const char *bdf);
+
 /* Return whether @record is a config access that touches a range of @bdf. */
 bool pci_sim_record_config(const struct pci_sim_record *record, const char *bdf,
 			   u16 offset, u16 size);
@@ -134,6 +137,23 @@ void pci_sim_engine_start(struct vfio_pci_device *device,
 int pci_sim_engine_wait(struct vfio_pci_device *device);
 int pci_sim_engine_run(struct vfio_pci_device *device,
 		       const struct pci_sim_desc *desc);
+
+/*
+ * The driver in the kernel that imports dma-bufs for an endpoint. An importer is
+ * a file, which is attached until it is closed. Functions with __ return -errno.
+ */
+#define PCI_SIM_DMABUF_DRIVER "pci-sim-dmabuf"
+bool pci_sim_dmabuf_available(void);
+int pci_sim_dmabuf_open(void);
+int __pci_sim_dmabuf_attach(int importer, int fd, const char *bdf);
+void pci_sim_dmabuf_attach(int importer, int fd, const char *bdf);
+int __pci_sim_dmabuf_get_tph(int importer, bool extended, u16 *st, u8 *ph);
+/* Let the endpoint write 8 bytes, repeated. */
+int __pci_sim_dmabuf_write(int importer, u64 pattern, u32 offset, u32 len);
+void pci_sim_dmabuf_write(int importer, u64 pattern, u32 offset, u32 len);
+
+/* Return a dma-buf of memory, whose hints are those of a CPU */
+int pci_sim_dmabuf_export(u32 size, u32 cpu);
 
 /* The driver of the endpoint, which copies memory with the engine */
 extern struct vfio_pci_driver_ops pci_sim_ops;

@@ -2,6 +2,7 @@
 #ifndef SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_PCI_SIM_NONE_H
 #define SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_PCI_SIM_NONE_H
 
+#include <linux/ioctl.h>
 #include <linux/types.h>
 
 /*
@@ -54,6 +55,7 @@ enum pci_sim_record_type {
 
 enum pci_sim_fate {
 	PCI_SIM_FATE_OK,
+	PCI_SIM_FATE_HINTS_DROPPED,
 	PCI_SIM_FATE_BLOCKED,
 };
 
@@ -64,13 +66,44 @@ struct pci_sim_record {
 	__u8 flags;
 #define PCI_SIM_RECORD_TH		0
 #define PCI_SIM_RECORD_PREFIX		0
+#define PCI_SIM_RECORD_PEER		0
 	__u8 ph;
 	__u16 domain;
 	__u16 bdf;
 	__u16 st;
+	__u16 target;
 	__aligned_u64 addr;
+	__aligned_u64 phys;
 	__u32 len;
 	__u32 value;
 };
+
+struct pci_sim_dmabuf_export {
+	__u32 size;
+	__u32 cpu;
+};
+
+struct pci_sim_dmabuf_attach {
+	__s32 fd;
+	__u16 domain;
+	__u16 bdf;
+};
+
+struct pci_sim_dmabuf_tph {
+	__u32 extended;
+	__u16 st;
+	__u8 ph;
+};
+
+struct pci_sim_dmabuf_write {
+	__aligned_u64 pattern;
+	__u32 offset;
+	__u32 len;
+};
+
+#define PCI_SIM_DMABUF_EXPORT		_IO(0, 0)
+#define PCI_SIM_DMABUF_ATTACH		_IO(0, 1)
+#define PCI_SIM_DMABUF_GET_TPH		_IO(0, 2)
+#define PCI_SIM_DMABUF_WRITE		_IO(0, 3)
 
 #endif /* SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_PCI_SIM_NONE_H */

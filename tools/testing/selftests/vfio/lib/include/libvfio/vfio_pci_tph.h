@@ -36,6 +36,15 @@ void vfio_pci_tph_st(struct vfio_pci_device *device, u32 flags, u16 start,
 int __vfio_pci_tph_resolve(struct vfio_pci_device *device, u32 flags, u32 src,
 			   struct vfio_device_feature_tph_resolve *resolve);
 
+/*
+ * Publish the hints of requests to a dma-buf of @device. @flags are
+ * VFIO_DMA_BUF_TPH_*.
+ */
+int __vfio_pci_dma_buf_tph(struct vfio_pci_device *device, int dmabuf_fd,
+			   u32 flags, u8 st, u16 st_ext, u8 ph);
+void vfio_pci_dma_buf_tph(struct vfio_pci_device *device, int dmabuf_fd,
+			  u32 flags, u8 st, u16 st_ext, u8 ph);
+
 /* The registers as the user sees them */
 u32 vfio_pci_tph_cap(struct vfio_pci_device *device);
 u32 vfio_pci_tph_ctrl(struct vfio_pci_device *device);
@@ -46,5 +55,22 @@ u32 vfio_pci_tph_ctrl(struct vfio_pci_device *device);
  */
 void vfio_pci_tph_enable(struct vfio_pci_device *device, u8 mode, u8 req);
 void vfio_pci_tph_disable(struct vfio_pci_device *device);
+
+/*
+ * The level, which is a parameter of vfio_pci_core. Without the parameter it is
+ * 0, what is granted then, and without the module -1.
+ */
+#define VFIO_PCI_TPH_LEVEL "/sys/module/vfio_pci_core/parameters/tph"
+int vfio_pci_tph_level(void);
+
+/*
+ * Choose the level, for which vfio-pci is loaded anew if it has another one.
+ * Returns NULL, or the reason why it cannot be had.
+ */
+const char *vfio_pci_tph_set_level(int level);
+
+/* Load vfio-pci with a value of the parameter, and unload it: 0, or not */
+int vfio_pci_load(const char *level);
+int vfio_pci_unload(void);
 
 #endif /* SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_VFIO_PCI_TPH_H */
