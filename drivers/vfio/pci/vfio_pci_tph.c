@@ -813,7 +813,9 @@ bool vfio_pci_tph_reset_end(struct vfio_pci_core_device *vdev)
  * vfio_pci_tph_open - A user opens the device
  * @vdev: device
  *
- * What a host driver or firmware has left is not for the user.
+ * What a host driver or firmware has left is not for the user.  Which requests
+ * with hints the device completes does not change, and is found out here, where
+ * nobody resets it.
  *
  * Context: May sleep.  The device is in D0 and has no interrupt vectors.
  * Return: 0, or -EIO if the device does not let itself be cleared.
@@ -824,6 +826,7 @@ int vfio_pci_tph_open(struct vfio_pci_core_device *vdev)
 
 	pci_cfg_access_lock(vdev->pdev);
 	ret = pcie_tph_clear(vdev->pdev);
+	vdev->tph_completer = pcie_tph_completer_type(vdev->pdev);
 	pci_cfg_access_unlock(vdev->pdev);
 
 	/* Without TPH there is nothing to clear */

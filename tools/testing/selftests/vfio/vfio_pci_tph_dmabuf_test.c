@@ -99,6 +99,22 @@ static const char *setup_tph(int level)
 	return tph_turned_off() ? "TPH is turned off by pci=notph" : setup_level(level);
 }
 
+/* Each dma-buf of vfio-pci, and each device that it has, holds a reference. */
+static int vfio_pci_core_refs(void)
+{
+	FILE *file = fopen("/sys/module/vfio_pci_core/refcnt", "re");
+	int refs = 0;
+
+	/* There is no such file if it is built in. */
+	if (!file)
+		return 0;
+
+	VFIO_ASSERT_EQ(fscanf(file, "%d", &refs), 1);
+	fclose(file);
+
+	return refs;
+}
+
 static void peer_open(struct pci_sim *sim, struct iommu *iommu,
 		      struct peer *peer, const char *ep)
 {
@@ -198,6 +214,7 @@ FIXTURE(peers) {
 	struct pci_sim_trace *trace;
 	struct iommu *iommu;
 	u64 violations;
+	int refs;
 	int fd;
 
 	/* One that exports, and one with an ST table and one without */
@@ -230,6 +247,7 @@ FIXTURE_SETUP(peers)
 	if (reason)
 		SKIP(return, "%s", reason);
 
+	self->refs = vfio_pci_core_refs();
 	self->sim = pci_sim_init(SIM_NAME);
 	add_switch(self->sim);
 	pci_sim_add(self->sim, "hb0/rp0/sw0/dp0/ep0",
@@ -253,7 +271,6 @@ FIXTURE_SETUP(peers)
 	self->fd = export_buf(&self->exporter);
 }
 
-/* That the devices go is also the proof that no reference is left. */
 FIXTURE_TEARDOWN(peers)
 {
 	close(self->fd);
@@ -266,6 +283,8 @@ FIXTURE_TEARDOWN(peers)
 	VFIO_ASSERT_EQ(pci_sim_violations(), self->violations);
 	pci_sim_trace_cleanup(self->trace);
 	pci_sim_cleanup(self->sim);
+	EXPECT_EQ(self->refs, vfio_pci_core_refs())
+		TH_LOG("A dma-buf is left");
 }
 
 /* Whether the tag of a dma-buf is told to the user of the device */
@@ -553,6 +572,9 @@ TEST_F_TIMEOUT(peers, bad_files, 120)
 			  vfio_pci_tph_ctrl(device));
 	}
 
+	/* Nobody who has asked is attached any more. */
+	publish(exporter, self->fd);
+
 	if (foreign >= 0)
 		close(foreign);
 	close(file);
@@ -818,6 +840,7 @@ FIXTURE(kernel) {
 	struct pci_sim_trace *trace;
 	struct iommu *iommu;
 	struct peer exporter;
+	int refs;
 	int fd;
 
 	/* Their path to the root complex keeps hints, and drops them */
@@ -834,6 +857,7 @@ FIXTURE_SETUP(kernel)
 	if (reason)
 		SKIP(return, "%s", reason);
 
+	self->refs = vfio_pci_core_refs();
 	self->sim = pci_sim_init(SIM_NAME);
 	/* Root Ports that pci-p2pdma lets peers talk through */
 	pci_sim_add(self->sim, "hb0/rp0", "vendor=0x1ae0");
@@ -861,6 +885,8 @@ FIXTURE_TEARDOWN(kernel)
 	iommu_cleanup(self->iommu);
 	pci_sim_trace_cleanup(self->trace);
 	pci_sim_cleanup(self->sim);
+	EXPECT_EQ(self->refs, vfio_pci_core_refs())
+		TH_LOG("A dma-buf is left");
 }
 
 static int attach(int fd, const char *bdf)
@@ -1010,6 +1036,35 @@ TEST_F_TIMEOUT(kernel, importer, 120)
 	close(importer);
 }
 
+/* Two ranges are one behind the other for the importer, and none is lost. */
+TEST_F_TIMEOUT(kernel, ranges, 120)
+{
+	const struct vfio_region_dma_range ranges[] = {
+		{ .offset = BUF_OFFSET + BUF_SIZE, .length = BUF_SIZE },
+		{ .offset = BUF_OFFSET, .length = BUF_SIZE },
+	};
+	u64 *first = buf_data(&self->exporter);
+	u64 *second = first + BUF_SIZE / sizeof(*first);
+	int importer, fd;
+
+	fd = __vfio_pci_dma_buf_export_ranges(self->exporter.device, BUF_BAR,
+					      ranges, ARRAY_SIZE(ranges));
+	ASSERT_GE(fd, 0);
+	importer = attach(fd, self->importer);
+
+	*first = 0;
+	*second = 0;
+	ASSERT_EQ(0, __pci_sim_dmabuf_write(importer, PATTERN, 0, 64));
+	ASSERT_EQ(PATTERN, *second);
+	ASSERT_EQ(0, *first);
+	ASSERT_EQ(0, __pci_sim_dmabuf_write(importer, ~PATTERN, BUF_SIZE, 64));
+	ASSERT_EQ(~PATTERN, *first);
+	ASSERT_EQ(PATTERN, *second);
+
+	close(importer);
+	close(fd);
+}
+
 /* The tag of a CPU depends on the host bridge that the requester is below. */
 TEST_F_TIMEOUT(single, cpu_memory, 120)
 {
@@ -1144,57 +1199,98 @@ static int fail_write(struct fail_args *args)
 	return __pci_sim_dmabuf_write(args->importer, PATTERN, 0, 64);
 }
 
+static int fail_st(struct fail_args *args)
+{
+	u32 dests[] = { args->memory, args->fd };
+	int ret;
+
+	ret = __vfio_pci_tph_st(args->peer->device, SRC_DMABUF, 0,
+				ARRAY_SIZE(dests), dests);
+
+	/* The second one is what has failed then. */
+	if (ret == 1)
+		return -ENOMEM;
+
+	return ret == ARRAY_SIZE(dests) ? 0 : ret;
+}
+
 /*
- * Each step with each of its allocations, and each of the other calls into which
- * the kernel can inject faults, failing. What it leaves behind
- * kmemleak, and the next try, will tell.
+ * Make each of the allocations and user copies of a step fail in turn. What that
+ * leaves behind kmemleak, and the next try, will tell. Return how often the step
+ * has failed.
  */
+static int fail_each(int (*step)(struct fail_args *), struct fail_args *args)
+{
+	int fd, ret, nth, failed = 0;
+	char value[16];
+
+	fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	VFIO_ASSERT_GE(fd, 0);
+
+	for (nth = 1; ; nth++) {
+		snprintf_assert(value, sizeof(value), "%d", nth);
+		VFIO_ASSERT_EQ(pwrite(fd, value, strlen(value), 0),
+			       strlen(value));
+		ret = step(args);
+		memset(value, 0, sizeof(value));
+		VFIO_ASSERT_GT(pread(fd, value, sizeof(value) - 1, 0), 0);
+		VFIO_ASSERT_EQ(pwrite(fd, "0", 1, 0), 1);
+		/* It did not come to that many. */
+		if (atoi(value))
+			break;
+
+		VFIO_ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT,
+				 "Fault %d: %d\n", nth, ret);
+		failed += ret < 0;
+	}
+
+	VFIO_ASSERT_EQ(ret, 0);
+	VFIO_ASSERT_EQ(close(fd), 0);
+
+	return failed;
+}
+
 TEST_F_TIMEOUT(kernel, fail_nth, 300)
 {
-	int (*const steps[])(struct fail_args *) = {
-		fail_export, fail_publish, fail_resolve, fail_write,
-	};
 	struct fail_args args = {
 		.peer = &self->exporter,
 		.importer = attach(self->fd, self->importer),
 		.fd = self->fd,
 		.memory = pci_sim_dmabuf_export(SZ_4K, 0),
 	};
-	int i, fd, ret, nth, failed;
-	char value[16];
 
 	if (!can_fail())
 		SKIP(return, "Needs CONFIG_FAILSLAB and its files in debugfs");
 
 	vfio_pci_tph_opt_in(self->exporter.device);
-	fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	ASSERT_GE(fd, 0);
+	EXPECT_GT(fail_each(fail_export, &args), 0);
+	EXPECT_GT(fail_each(fail_resolve, &args), 0);
+	EXPECT_GT(fail_each(fail_write, &args), 0);
+	/* It allocates nothing; only what it reads can fail. */
+	fail_each(fail_publish, &args);
 
-	for (i = 0; i < ARRAY_SIZE(steps); i++) {
-		failed = 0;
-		for (nth = 1; ; nth++) {
-			snprintf_assert(value, sizeof(value), "%d", nth);
-			ASSERT_EQ(strlen(value), pwrite(fd, value,
-							strlen(value), 0));
-			ret = steps[i](&args);
-			memset(value, 0, sizeof(value));
-			ASSERT_GT(pread(fd, value, sizeof(value) - 1, 0), 0);
-			ASSERT_EQ(1, pwrite(fd, "0", 1, 0));
-			/* It did not come to that many. */
-			if (atoi(value))
-				break;
-
-			ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT)
-				TH_LOG("Step %d, fault %d: %d", i, nth, ret);
-			failed += ret < 0;
-		}
-		ASSERT_EQ(0, ret);
-		TH_LOG("Step %d: %d faults, %d failures", i, nth - 1,
-		       failed);
-	}
-
-	close(fd);
 	close(args.importer);
+	close(args.memory);
+}
+
+TEST_F_TIMEOUT(peers, fail_nth, 300)
+{
+	struct fail_args args = { .peer = &self->table };
+
+	if (variant->level != 1)
+		SKIP(return, "Once is enough");
+	if (!can_fail())
+		SKIP(return, "Needs CONFIG_FAILSLAB and its files in debugfs");
+
+	publish(&self->exporter, self->fd);
+	args.fd = self->fd;
+	args.memory = export_buf(&self->exporter);
+	publish(&self->exporter, args.memory);
+	EXPECT_GT(fail_each(fail_st, &args), 0);
+
+	/* Nothing is attached any more. */
+	publish(&self->exporter, self->fd);
+	publish(&self->exporter, args.memory);
 	close(args.memory);
 }
 
@@ -1249,6 +1345,7 @@ static void *stress_resolve(void *arg)
 	struct vfio_device_feature_tph_resolve r;
 	struct stress *s = arg;
 	int i, ret;
+	u16 st;
 
 	for (i = 0; stress_on(s); i++) {
 		bool ext = i % 2;
@@ -1260,8 +1357,14 @@ static void *stress_resolve(void *arg)
 			check_tuple(ext, r.st, r.ph);
 		}
 
+		/* No requests with 16-bit tags are enabled. */
 		ret = st_one(s->table, ext ? EXTENDED : 0, s->fd);
 		VFIO_ASSERT_TRUE(ret == 1 || ret == -ENODEV, "%d\n", ret);
+		if (ret == 1) {
+			st = hw_entry(s->sim, s->table, 0);
+			VFIO_ASSERT_TRUE(ext ? !st : st == 0x11 || st == 0x22,
+					 "Entry %#x\n", st);
+		}
 	}
 
 	return NULL;
@@ -1347,12 +1450,12 @@ static void *stress_close(void *arg)
 	return NULL;
 }
 
-/* Seconds; VFIO_TPH_STRESS_SECONDS is for who has more time. */
+/* Seconds; VFIO_TPH_STRESS_SECONDS is for who has more or less time. */
 static int stress_seconds(void)
 {
 	const char *seconds = getenv("VFIO_TPH_STRESS_SECONDS");
 
-	return seconds ? atoi(seconds) : 3;
+	return seconds ? atoi(seconds) : 60;
 }
 
 TEST_F_TIMEOUT(kernel, stress, 600)
@@ -1411,7 +1514,9 @@ TEST_F_TIMEOUT(kernel, stress, 600)
 	TH_LOG("set %lu, busy %lu, asked %lu, refused %lu, closed %lu", s.sets,
 	       s.busy, s.asked, s.refused, s.closed);
 	EXPECT_GT(s.sets, 0);
+	EXPECT_GT(s.busy, 0);
 	EXPECT_GT(s.asked, 0);
+	EXPECT_GT(s.refused, 0);
 	EXPECT_GT(s.closed, 0);
 
 	peer_close(&table);

@@ -11,8 +11,8 @@
  * The engine is software: these keep a test short on an emulated machine, where
  * the hardware would take any value.
  */
-#define PCI_SIM_MAX_MEMCPY_SIZE		SZ_64K
-#define PCI_SIM_MAX_MEMCPY_COUNT	256
+#define PCI_SIM_MAX_MEMCPY_SIZE		SZ_16K
+#define PCI_SIM_MAX_MEMCPY_COUNT	64
 
 static int pci_sim_probe(struct vfio_pci_device *device)
 {
