@@ -103,13 +103,14 @@ static const char *setup_tph(int level)
 static int vfio_pci_core_refs(void)
 {
 	FILE *file = fopen("/sys/module/vfio_pci_core/refcnt", "re");
-	int refs = 0;
+	int refs, nr;
 
 	/* There is no such file if it is built in. */
 	if (!file)
 		return 0;
 
-	VFIO_ASSERT_EQ(fscanf(file, "%d", &refs), 1);
+	nr = fscanf(file, "%d", &refs);
+	VFIO_ASSERT_EQ(nr, 1);
 	fclose(file);
 
 	return refs;
@@ -1142,30 +1143,6 @@ TEST_F_TIMEOUT(single, cpu_memory, 120)
 
 /* --- Calls that fail --- */
 
-#define FAILSLAB "/sys/kernel/debug/failslab"
-
-static int write_file(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t ret;
-
-	if (fd < 0)
-		return -1;
-
-	ret = write(fd, value, strlen(value));
-	VFIO_ASSERT_EQ(close(fd), 0);
-
-	return ret < 0 ? -1 : 0;
-}
-
-/* Whether allocations can be made to fail, also those that may sleep */
-static bool can_fail(void)
-{
-	return !write_file(FAILSLAB "/ignore-gfp-wait", "N") &&
-	       !write_file(FAILSLAB "/verbose", "0") &&
-	       !access("/proc/thread-self/fail-nth", W_OK);
-}
-
 struct fail_args {
 	struct peer *peer;
 	int importer;
@@ -1219,33 +1196,21 @@ static int fail_st(struct fail_args *args)
  * leaves behind kmemleak, and the next try, will tell. Return how often the step
  * has failed.
  */
-static int fail_each(int (*step)(struct fail_args *), struct fail_args *args)
+static int fail_each(int fd, int (*step)(struct fail_args *),
+		     struct fail_args *args)
 {
-	int fd, ret, nth, failed = 0;
-	char value[16];
+	int ret, nth, failed = 0;
+	bool again = true;
 
-	fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	VFIO_ASSERT_GE(fd, 0);
-
-	for (nth = 1; ; nth++) {
-		snprintf_assert(value, sizeof(value), "%d", nth);
-		VFIO_ASSERT_EQ(pwrite(fd, value, strlen(value), 0),
-			       strlen(value));
+	for (nth = 1; again; nth++) {
+		fail_nth_begin(fd, nth);
 		ret = step(args);
-		memset(value, 0, sizeof(value));
-		VFIO_ASSERT_GT(pread(fd, value, sizeof(value) - 1, 0), 0);
-		VFIO_ASSERT_EQ(pwrite(fd, "0", 1, 0), 1);
-		/* It did not come to that many. */
-		if (atoi(value))
-			break;
-
+		again = fail_nth_end(fd);
 		VFIO_ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT,
 				 "Fault %d: %d\n", nth, ret);
 		failed += ret < 0;
 	}
-
 	VFIO_ASSERT_EQ(ret, 0);
-	VFIO_ASSERT_EQ(close(fd), 0);
 
 	return failed;
 }
@@ -1258,17 +1223,19 @@ TEST_F_TIMEOUT(kernel, fail_nth, 300)
 		.fd = self->fd,
 		.memory = pci_sim_dmabuf_export(SZ_4K, 0),
 	};
+	int fd = fail_nth_open();
 
-	if (!can_fail())
-		SKIP(return, "Needs CONFIG_FAILSLAB and its files in debugfs");
+	if (fd < 0)
+		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
 
 	vfio_pci_tph_opt_in(self->exporter.device);
-	EXPECT_GT(fail_each(fail_export, &args), 0);
-	EXPECT_GT(fail_each(fail_resolve, &args), 0);
-	EXPECT_GT(fail_each(fail_write, &args), 0);
+	EXPECT_GT(fail_each(fd, fail_export, &args), 0);
+	EXPECT_GT(fail_each(fd, fail_resolve, &args), 0);
+	EXPECT_GT(fail_each(fd, fail_write, &args), 0);
 	/* It allocates nothing; only what it reads can fail. */
-	fail_each(fail_publish, &args);
+	fail_each(fd, fail_publish, &args);
 
+	close(fd);
 	close(args.importer);
 	close(args.memory);
 }
@@ -1276,17 +1243,19 @@ TEST_F_TIMEOUT(kernel, fail_nth, 300)
 TEST_F_TIMEOUT(peers, fail_nth, 300)
 {
 	struct fail_args args = { .peer = &self->table };
+	int fd = fail_nth_open();
 
-	if (variant->level != 1)
-		SKIP(return, "Once is enough");
-	if (!can_fail())
-		SKIP(return, "Needs CONFIG_FAILSLAB and its files in debugfs");
+	if (fd < 0)
+		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
+	if (variant->level < 1)
+		SKIP(return, "The level allows no table");
 
 	publish(&self->exporter, self->fd);
 	args.fd = self->fd;
 	args.memory = export_buf(&self->exporter);
 	publish(&self->exporter, args.memory);
-	EXPECT_GT(fail_each(fail_st, &args), 0);
+	EXPECT_GT(fail_each(fd, fail_st, &args), 0);
+	close(fd);
 
 	/* Nothing is attached any more. */
 	publish(&self->exporter, self->fd);

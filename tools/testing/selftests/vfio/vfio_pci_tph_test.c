@@ -1909,53 +1909,6 @@ FIXTURE_TEARDOWN(vfio_pci_tph_life)
 	device_teardown(&self->d);
 }
 
-static const char * const fault_dirs[] = {
-	"/sys/kernel/debug/failslab",
-	"/sys/kernel/debug/fail_page_alloc",
-	"/sys/kernel/debug/fail_usercopy",
-};
-
-/*
- * Return a file that takes the number of the call that shall fail, of those of
- * this thread that can fail by themselves, or -1 without fault injection.
- */
-static int fail_nth_open(void)
-{
-	char path[PATH_MAX];
-	u32 i;
-
-	for (i = 0; i < ARRAY_SIZE(fault_dirs); i++) {
-		write_value(fault_dirs[i], "ignore-gfp-wait", "N");
-		write_value(fault_dirs[i], "ignore-gfp-highmem", "N");
-		write_value(fault_dirs[i], "verbose", "0");
-	}
-
-	snprintf_assert(path, sizeof(path), "/proc/self/task/%d/fail-nth",
-			gettid());
-
-	return open(path, O_RDWR | O_CLOEXEC);
-}
-
-/* Return whether call @nth was one of those of @op, and failed. */
-static bool fail_nth(int fd, u32 nth, int (*op)(struct tph_device *d),
-		     struct tph_device *d, int *ret)
-{
-	bool injected;
-	char buf[16];
-	int len;
-
-	len = snprintf(buf, sizeof(buf), "%u", nth);
-	VFIO_ASSERT_EQ(pwrite(fd, buf, len, 0), len);
-	*ret = op(d);
-
-	/* A fault that is still to come can hit these two. */
-	injected = pread(fd, buf, sizeof(buf), 0) > 0 && buf[0] == '0';
-	while (pwrite(fd, "0", 1, 0) != 1)
-		;
-
-	return injected;
-}
-
 static int op_opt_in(struct tph_device *d)
 {
 	return __vfio_pci_tph_opt_in(d->device);
@@ -1989,17 +1942,20 @@ static void sweep(struct tph_device *d, int fd, const char *name,
 		  int (*op)(struct tph_device *d),
 		  void (*check)(struct tph_device *d, int ret))
 {
+	bool failed = true;
 	u32 nth;
 	int ret;
 
-	for (nth = 1; fail_nth(fd, nth, op, d, &ret); nth++) {
+	for (nth = 1; failed; nth++) {
 		VFIO_ASSERT_LT(nth, 1000, "%s\n", name);
+		fail_nth_begin(fd, nth);
+		ret = op(d);
+		failed = fail_nth_end(fd);
 		check(d, ret);
 	}
 
 	VFIO_ASSERT_GE(ret, 0, "%s\n", name);
-	check(d, ret);
-	printf("# %s: %u faults\n", name, nth - 1);
+	printf("# %s: %u faults\n", name, nth - 2);
 }
 
 static void swept_opt_in(struct tph_device *d, int ret)
