@@ -1229,12 +1229,11 @@ TEST_F_TIMEOUT(kernel, fail_nth, 300)
 		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
 
 	vfio_pci_tph_opt_in(self->exporter.device);
+	/* It allocates nothing; only what it reads can fail. */
+	fail_each(fd, fail_publish, &args);
 	EXPECT_GT(fail_each(fd, fail_export, &args), 0);
 	EXPECT_GT(fail_each(fd, fail_resolve, &args), 0);
 	EXPECT_GT(fail_each(fd, fail_write, &args), 0);
-	/* It allocates nothing; only what it reads can fail. */
-	fail_each(fd, fail_publish, &args);
-
 	close(fd);
 	close(args.importer);
 	close(args.memory);
