@@ -5,10 +5,10 @@
 
 # A kernel of your own instead of Debian's package, only read
 export KERNEL
-export RUN
+export RUN KIND
 
 .PHONY: help deps tree export roundtrip series-check matrix guest-build guest \
-	demo bench cuts check clean send
+	demo bench cuts kunit check clean send
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -35,12 +35,12 @@ matrix: deps ## build for other configurations, compilers and machines (not in c
 	@scripts/tree --keep >/dev/null
 	@scripts/matrix
 
-guest-build: deps ## kernel, selftests and initramfs of the test guest
+guest-build: deps ## kernel, selftests and initramfs of the test guest, KIND=debug for that one
 	@scripts/tree --keep >/dev/null
-	@scripts/guest/build plain
+	@scripts/guest/build $${KIND:-plain}
 
 guest: guest-build ## boot the guest: RUN="shell", RUN="COMMAND", or all tests
-	@scripts/guest/run plain 600 $${RUN:+"$$RUN"}
+	@scripts/guest/run $${KIND:-plain} 1800 $${RUN:+"$$RUN"}
 
 demo: guest-build ## show a DMA write that carries the tag a program asked for
 	@scripts/guest/run plain 120 /tests/vfio_pci_tph_demo
@@ -51,6 +51,10 @@ bench: guest-build ## what a batch of Steering Tags costs, against the base's lo
 cuts: deps ## build and test the series cut after each level, or after CUTS="NS IV"
 	@scripts/tree --keep >/dev/null
 	@scripts/cuts $(CUTS)
+
+kunit: deps ## the KUnit tests alone, those of mlx5 among them (not in check)
+	@scripts/tree --keep >/dev/null
+	@scripts/kunit
 
 check: deps ## everything: series and guest, plain and debug; ends in a summary
 	@scripts/check
