@@ -96,6 +96,8 @@ struct tph_ctx {
 	unsigned int		nr_vectors;
 	unsigned int		vctrl_writes;
 	unsigned int		flushes;
+	unsigned int		maps;
+	unsigned int		unmaps;
 	bool			registered;
 };
 
@@ -567,8 +569,8 @@ static void tph_path(struct kunit *test)
 	probe(ctx, ALL_MODES | EXT);
 
 	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), p->max);
-	KUNIT_EXPECT_EQ(test, pcie_tph_path(ctx->pdev, NULL), p->max);
 	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(ctx->pdev, NULL), p->max);
 
 	KUNIT_EXPECT_EQ(test, pcie_tph_path(ctx->pdev, &limit), p->max);
 	if (p->max == EXT_TPH) {
@@ -581,6 +583,31 @@ static void tph_path(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, EXT_TPH),
 			p->max == EXT_TPH ? 0 : -EOPNOTSUPP);
+}
+
+/* A link comes up again without the Flit Mode that carried 16-bit tags */
+static void tph_path_left_flit(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	struct pci_dev *pdev = ctx->pdev;
+	struct pcie_tph_limit limit;
+
+	put_switch(ctx);
+	set_completer(ctx, 3);
+	set_prefixes(ctx, ENDPOINT, 0);
+	ctx->port[DOWNSTREAM].bus.flit_mode = true;
+	probe(ctx, ALL_MODES | EXT);
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(pdev, NULL), EXT_TPH);
+
+	ctx->port[DOWNSTREAM].bus.flit_mode = false;
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(pdev), EXT_TPH);
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(pdev, &limit), TPH);
+	KUNIT_EXPECT_PTR_EQ(test, limit.pdev, pdev);
+	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(pdev, MODE_DS, EXT_TPH),
+			-EOPNOTSUPP);
+	expect_state(test, MODE_NS, OFF);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(pdev, MODE_DS), 0);
+	expect_state(test, MODE_DS, TPH);
 }
 
 static void tph_path_blocked(struct kunit *test)
@@ -715,12 +742,13 @@ static void tph_set_ctrl_steps(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
 	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
 
-	/* Disable, change, enable */
+	/* Disable, change, enable, after a look at the link */
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, EXT_TPH), 0);
-	KUNIT_EXPECT_EQ(test, ctx->nr, 3);
-	expect_access(test, 0, CTRL, 4, MODE_IV);
-	expect_access(test, 1, CTRL, 4, MODE_DS);
-	expect_access(test, 2, CTRL, 4, MODE_DS | EXT_TPH << 8);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 4);
+	KUNIT_EXPECT_EQ(test, ctx->nr_cap, 3);
+	expect_access(test, 1, CTRL, 4, MODE_IV);
+	expect_access(test, 2, CTRL, 4, MODE_DS);
+	expect_access(test, 3, CTRL, 4, MODE_DS | EXT_TPH << 8);
 	expect_state(test, MODE_DS, EXT_TPH);
 
 	/* Disable with the mode selected */
@@ -1023,6 +1051,38 @@ static void wipe(struct tph_ctx *ctx)
 	clear_log(ctx);
 }
 
+/* As pci_restore_state() does it */
+static void restore(struct tph_ctx *ctx)
+{
+	pci_tph_prepare_restore(ctx->pdev);
+	pci_restore_tph_state(ctx->pdev);
+}
+
+/* Tags in the 4 entries of the table in the capability, and TPH on or off */
+static void set_tags(struct kunit *test, u8 req_type)
+{
+	static const u16 tags[] = { 1, 2, 3, 4 };
+	struct tph_ctx *ctx = test->priv;
+
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, req_type), 0);
+}
+
+static void program_cap(struct kunit *test, u8 req_type)
+{
+	probe(test->priv, ALL_MODES | IN_CAP | ENTRIES(4));
+	set_tags(test, req_type);
+}
+
+static void expect_no_tags(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+}
+
 static void tph_restore_on(struct kunit *test)
 {
 	static const u16 tags[] = { 1, 2, 3 };
@@ -1034,29 +1094,79 @@ static void tph_restore_on(struct kunit *test)
 
 	wipe(ctx);
 	put_unaligned_le16(0xdead, &ctx->cfg[ST(3)]);
-	pci_restore_tph_state(ctx->pdev);
+	restore(ctx);
 
-	/* Not enabled before the tags are there */
-	KUNIT_EXPECT_EQ(test, ctx->nr, 4);
-	expect_access(test, 0, CTRL, 4, MODE_DS);
-	expect_access(test, 1, ST(0), 4, 0x00020001);
-	expect_access(test, 2, ST(2), 2, 3);
-	expect_access(test, 3, CTRL, 4, MODE_DS | TPH << 8);
+	/* Not enabled before the tags are there.  The first one is a look. */
+	KUNIT_EXPECT_EQ(test, ctx->nr, 5);
+	expect_access(test, 1, CTRL, 4, MODE_DS);
+	expect_access(test, 2, ST(0), 4, 0x00020001);
+	expect_access(test, 3, ST(2), 2, 3);
+	expect_access(test, 4, CTRL, 4, MODE_DS | TPH << 8);
 	expect_state(test, MODE_DS, TPH);
 	KUNIT_EXPECT_EQ(test, cfg_st(ctx, 3), 0xdead);
+
+	/* Nothing was reset: TPH is off while the tags are written */
+	clear_log(ctx);
+	restore(ctx);
+	expect_access(test, 1, CTRL, 4, MODE_DS);
+	KUNIT_EXPECT_EQ(test, ctx->toggles, 2);
+	expect_state(test, MODE_DS, TPH);
+}
+
+/* What somebody is about to write must not be used before that is done */
+static void tph_restore_paused(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	program_cap(test, TPH);
+	KUNIT_ASSERT_EQ(test, pcie_tph_pause(ctx->pdev), 0);
+
+	wipe(ctx);
+	restore(ctx);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), MODE_DS);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0x00040003);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_resume(ctx->pdev), 0);
+	expect_state(test, MODE_DS, TPH);
+}
+
+/* A device that the kernel has not used for TPH is none of its business */
+static void tph_restore_unused(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	put_unaligned_le32(MODE_DS | TPH << 8, &ctx->cfg[CTRL]);
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	restore(ctx);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+}
+
+/* New firmware of the device has brought a smaller table */
+static void tph_restore_changed(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	program_cap(test, TPH);
+
+	wipe(ctx);
+	put_unaligned_le32(ALL_MODES | IN_CAP | ENTRIES(2),
+			   &ctx->cfg[TPH_POS + PCI_TPH_CAP]);
+	put_unaligned_le32(0xdeadbeef, &ctx->cfg[ST(2)]);
+	restore(ctx);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), 0);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0xdeadbeef);
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), -EINVAL);
 }
 
 static void tph_restore_off(struct kunit *test)
 {
-	static const u16 tags[] = { 1, 2, 3, 4 };
 	struct tph_ctx *ctx = test->priv;
 
-	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, OFF), 0);
+	program_cap(test, OFF);
 
 	wipe(ctx);
-	pci_restore_tph_state(ctx->pdev);
+	restore(ctx);
 	expect_state(test, MODE_DS, OFF);
 	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(0)), 0x00020001);
 	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0x00040003);
@@ -1064,28 +1174,22 @@ static void tph_restore_off(struct kunit *test)
 
 static void tph_restore_fails(struct kunit *test)
 {
-	static const u16 tags[] = { 1, 2, 3, 4 };
 	struct tph_ctx *ctx = test->priv;
 
-	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	program_cap(test, TPH);
 
 	wipe(ctx);
 	fail_write(ctx, ST(2), 0, 1);
-	pci_restore_tph_state(ctx->pdev);
+	restore(ctx);
 	expect_state(test, MODE_DS, OFF);
 }
 
 static void tph_clear_on_restore(struct kunit *test)
 {
-	static const u16 tags[] = { 1, 2, 3, 4 };
 	struct tph_ctx *ctx = test->priv;
 	int i;
 
-	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	program_cap(test, TPH);
 
 	/* Refused, so that nothing was reset */
 	pcie_tph_clear_on_restore(ctx->pdev);
@@ -1096,45 +1200,36 @@ static void tph_clear_on_restore(struct kunit *test)
 	for (i = 0; i < 2; i++) {
 		ctx->pdev->tph_clear_task = i ? &init_task : NULL;
 		wipe(ctx);
-		pci_tph_prepare_restore(ctx->pdev);
-		pci_restore_tph_state(ctx->pdev);
+		restore(ctx);
 		expect_state(test, MODE_DS, TPH);
 		KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0x00040003);
 	}
 
 	/* A reset that failed half-way has left everything in place */
 	pcie_tph_clear_on_restore(ctx->pdev);
-	pci_tph_prepare_restore(ctx->pdev);
-	pci_restore_tph_state(ctx->pdev);
+	restore(ctx);
 	KUNIT_EXPECT_TRUE(test, pcie_tph_clear_on_restore_done(ctx->pdev));
 	expect_state(test, MODE_NS, OFF);
-	for (i = 0; i < 4; i++)
-		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+	expect_no_tags(test);
 
 	/* Once only */
 	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
 	wipe(ctx);
-	pci_tph_prepare_restore(ctx->pdev);
-	pci_restore_tph_state(ctx->pdev);
+	restore(ctx);
 	expect_state(test, MODE_DS, TPH);
 }
 
 static void tph_clear(struct kunit *test)
 {
-	static const u16 tags[] = { 1, 2, 3, 4 };
 	struct tph_ctx *ctx = test->priv;
-	int i;
 
-	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	program_cap(test, TPH);
 	KUNIT_EXPECT_EQ(test, pcie_tph_mode(ctx->pdev), MODE_DS);
 
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
 	expect_state(test, MODE_NS, OFF);
 	KUNIT_EXPECT_EQ(test, pcie_tph_mode(ctx->pdev), MODE_NS);
-	for (i = 0; i < 4; i++)
-		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+	expect_no_tags(test);
 
 	/* What was written behind the kernel's back goes, too */
 	put_unaligned_le32(0x101, &ctx->cfg[CTRL]);
@@ -1143,21 +1238,17 @@ static void tph_clear(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
 	expect_state(test, MODE_NS, OFF);
 	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0);
-	/* TPH is off before a tag changes */
-	KUNIT_EXPECT_TRUE(test, ctx->log[0].write);
-	KUNIT_EXPECT_EQ(test, ctx->log[0].where, CTRL);
+	/* TPH is off before a tag changes, after a look at the capability */
+	expect_access(test, 1, CTRL, 4, MODE_NS);
 
 	/* What could not be cleared now is cleared by the next restore */
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	set_tags(test, TPH);
 	fail_write(ctx, CTRL, 0, 1);
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EIO);
 	KUNIT_EXPECT_EQ(test, pcie_tph_enabled_req_type(ctx->pdev), OFF);
-	pci_tph_prepare_restore(ctx->pdev);
-	pci_restore_tph_state(ctx->pdev);
+	restore(ctx);
 	expect_state(test, MODE_NS, OFF);
-	for (i = 0; i < 4; i++)
-		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+	expect_no_tags(test);
 
 	fail_write(ctx, ST(2), 0, 1);
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EIO);
@@ -1166,34 +1257,25 @@ static void tph_clear(struct kunit *test)
 
 static void tph_forget(struct kunit *test)
 {
-	static const u16 tags[] = { 1, 2, 3, 4 };
 	struct tph_ctx *ctx = test->priv;
-	int i;
 
-	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	program_cap(test, TPH);
 
 	/* After a reset */
 	wipe(ctx);
 	pcie_tph_forget(ctx->pdev);
 	expect_state(test, MODE_NS, OFF);
-	pci_tph_prepare_restore(ctx->pdev);
-	pci_restore_tph_state(ctx->pdev);
+	restore(ctx);
 	expect_state(test, MODE_NS, OFF);
-	for (i = 0; i < 4; i++)
-		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
+	expect_no_tags(test);
 
 	/* If there was none the hardware agrees nevertheless, TPH first */
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, 4, tags), 4);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	set_tags(test, TPH);
 	ctx->nr = 0;
 	pcie_tph_forget(ctx->pdev);
 	expect_state(test, MODE_NS, OFF);
-	for (i = 0; i < 4; i++)
-		KUNIT_EXPECT_EQ(test, cfg_st(ctx, i), 0);
-	KUNIT_EXPECT_TRUE(test, ctx->log[0].write);
-	KUNIT_EXPECT_EQ(test, ctx->log[0].where, CTRL);
+	expect_no_tags(test);
+	expect_access(test, 0, CTRL, 4, MODE_NS);
 
 	/* It can be used again */
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
@@ -1427,6 +1509,31 @@ static u32 cached_vctrl(struct tph_ctx *ctx, unsigned int index)
 	return irq_get_msi_desc(ctx->irqs[index])->pci.msix_ctrl;
 }
 
+static const u16 vector_tags[TABLE_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+
+/* A tag for each vector, the writes of which are not counted */
+static void enable_msix_with_tags(struct kunit *test, u32 old)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	enable_msix(test, -1, old);
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, TABLE_SIZE,
+						      vector_tags), TABLE_SIZE);
+	ctx->vctrl_writes = 0;
+	ctx->flushes = 0;
+}
+
+/* The kernel keeps no tag for any of the vectors, all of which are masked */
+static void expect_cached_clear(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	for (i = 0; i < TABLE_SIZE; i++)
+		KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, i),
+				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+}
+
 static void tph_msix_accesses(struct kunit *test)
 {
 	static const u16 tags[] = { 0x21, 0x22, 0x23, 0x24, 0x25 };
@@ -1547,24 +1654,16 @@ static void tph_msix_no_response(struct kunit *test)
 
 static void tph_msix_stale_tags(struct kunit *test)
 {
-	struct tph_ctx *ctx = test->priv;
-	int i;
-
 	enable_msix(test, -1, 0x12340000 | PCI_MSIX_ENTRY_CTRL_MASKBIT);
-	for (i = 0; i < TABLE_SIZE; i++)
-		KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, i),
-				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	expect_cached_clear(test);
 }
 
 static void tph_msix_freed_vectors(struct kunit *test)
 {
-	static const u16 tags[TABLE_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8 };
 	struct tph_ctx *ctx = test->priv;
 	int i;
 
-	enable_msix(test, -1, 0);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, TABLE_SIZE,
-						      tags), TABLE_SIZE);
+	enable_msix_with_tags(test, 0);
 	KUNIT_ASSERT_EQ(test, *vctrl(ctx, 7), 8 << 16);
 
 	scoped_guard(msi_descs_lock, &ctx->pdev->dev)
@@ -1576,15 +1675,10 @@ static void tph_msix_freed_vectors(struct kunit *test)
 
 static void tph_msix_clear_on_restore(struct kunit *test)
 {
-	static const u16 tags[TABLE_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8 };
 	struct tph_ctx *ctx = test->priv;
 	int i;
 
-	enable_msix(test, -1, PCI_MSIX_ENTRY_CTRL_MASKBIT);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, TABLE_SIZE,
-						      tags), TABLE_SIZE);
-	ctx->vctrl_writes = 0;
-	ctx->flushes = 0;
+	enable_msix_with_tags(test, PCI_MSIX_ENTRY_CTRL_MASKBIT);
 
 	pci_tph_prepare_restore(ctx->pdev);
 	KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, 7),
@@ -1593,58 +1687,147 @@ static void tph_msix_clear_on_restore(struct kunit *test)
 	pcie_tph_clear_on_restore(ctx->pdev);
 	pci_tph_prepare_restore(ctx->pdev);
 	KUNIT_EXPECT_TRUE(test, pcie_tph_clear_on_restore_done(ctx->pdev));
-	for (i = 0; i < TABLE_SIZE; i++) {
-		KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, i),
+	expect_cached_clear(test);
+	for (i = 0; i < TABLE_SIZE; i++)
+		KUNIT_EXPECT_EQ(test, *vctrl(ctx, i), vector_tags[i] << 16 |
 				PCI_MSIX_ENTRY_CTRL_MASKBIT);
-		KUNIT_EXPECT_EQ(test, *vctrl(ctx, i), tags[i] << 16 |
-				PCI_MSIX_ENTRY_CTRL_MASKBIT);
-	}
 	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes, 0);
 	KUNIT_EXPECT_EQ(test, ctx->flushes, 0);
 }
 
+/* Without vectors nothing has the table mapped, which is twice the ST table */
+
+#define ST_SIZE		(TABLE_SIZE / 2)
+
+static void __iomem *tph_stub_map(struct pci_dev *pdev, unsigned int nr_entries)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct tph_ctx *ctx = test->priv;
+
+	/* TPH is off before a tag changes */
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL) & PCI_TPH_CTRL_REQ_EN_MASK, 0);
+	KUNIT_EXPECT_EQ(test, nr_entries, ST_SIZE);
+	ctx->maps++;
+
+	return (void __iomem __force *)ctx->table;
+}
+
+static void tph_stub_unmap(void __iomem *base)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct tph_ctx *ctx = test->priv;
+
+	KUNIT_EXPECT_PTR_EQ(test, (u32 __force *)base, ctx->table);
+	ctx->unmaps++;
+}
+
+/* All bits of a tag, and of the others a reserved one and some mask bits */
+static u32 left_vctrl(unsigned int index)
+{
+	return PCI_MSIX_ENTRY_CTRL_ST | BIT(4) |
+	       (index & 1 ? PCI_MSIX_ENTRY_CTRL_MASKBIT : 0);
+}
+
+static void leave_tags(struct tph_ctx *ctx)
+{
+	int i;
+
+	memset(ctx->table, 0x5a, TABLE_SIZE * PCI_MSIX_ENTRY_SIZE);
+	for (i = 0; i < TABLE_SIZE; i++)
+		*vctrl(ctx, i) = left_vctrl(i);
+}
+
+/* The tags of the first @nr entries are cleared, and all else is as it was */
+static void expect_table_clear(struct kunit *test, unsigned int nr)
+{
+	struct tph_ctx *ctx = test->priv;
+	u32 *entry = ctx->table;
+	unsigned int i;
+
+	for (i = 0; i < TABLE_SIZE; i++) {
+		KUNIT_EXPECT_NULL(test, memchr_inv(entry, 0x5a,
+						   PCI_MSIX_ENTRY_VECTOR_CTRL));
+		KUNIT_EXPECT_EQ(test, *vctrl(ctx, i), left_vctrl(i) &
+				~(i < nr ? PCI_MSIX_ENTRY_CTRL_ST : 0));
+		entry += PCI_MSIX_ENTRY_SIZE / sizeof(*entry);
+	}
+}
+
+static void tph_msix_clear_no_vectors(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	struct pci_dev *pdev = ctx->pdev;
+
+	ctx->table = kunit_kzalloc(test, TABLE_SIZE * PCI_MSIX_ENTRY_SIZE,
+				   GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ctx->table);
+	leave_tags(ctx);
+	probe_at(ctx, TPH_POS, ALL_MODES | IN_MSIX | ENTRIES(ST_SIZE),
+		 TABLE_SIZE);
+	kunit_activate_static_stub(test, msix_map_region, tph_stub_map);
+	kunit_activate_static_stub(test, msix_unmap_region, tph_stub_unmap);
+
+	/* Not accessed while TPH may be on, nor when the BAR is not there */
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(pdev, MODE_DS, TPH), 0);
+	fail_write(ctx, CTRL, 0, 1);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(pdev), -EIO);
+	pcie_tph_forget(pdev);
+	KUNIT_EXPECT_EQ(test, ctx->maps, 0);
+	expect_table_clear(test, 0);
+
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(pdev, MODE_DS, TPH), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(pdev), 0);
+	expect_state(test, MODE_NS, OFF);
+	KUNIT_EXPECT_EQ(test, ctx->maps, 1);
+	KUNIT_EXPECT_EQ(test, ctx->unmaps, 1);
+	expect_table_clear(test, ST_SIZE);
+
+	/* No further than where the device stops to respond */
+	leave_tags(ctx);
+	*vctrl(ctx, 2) = ~0;
+	pci_msix_clear_tph_tags(pdev, true);
+	KUNIT_EXPECT_EQ(test, ctx->maps, 2);
+	KUNIT_EXPECT_EQ(test, ctx->unmaps, 2);
+	KUNIT_EXPECT_EQ(test, *vctrl(ctx, 2), U32_MAX);
+	*vctrl(ctx, 2) = left_vctrl(2);
+	expect_table_clear(test, 2);
+
+	/* No mapping */
+	ctx->table = NULL;
+	pci_msix_clear_tph_tags(pdev, true);
+	KUNIT_EXPECT_EQ(test, ctx->maps, 3);
+	KUNIT_EXPECT_EQ(test, ctx->unmaps, 2);
+}
+
 static void tph_msix_clear(struct kunit *test)
 {
-	static const u16 tags[TABLE_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8 };
 	struct tph_ctx *ctx = test->priv;
 	int i;
 
-	enable_msix(test, -1, PCI_MSIX_ENTRY_CTRL_MASKBIT);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, TABLE_SIZE,
-						      tags), TABLE_SIZE);
+	enable_msix_with_tags(test, PCI_MSIX_ENTRY_CTRL_MASKBIT);
 	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
 
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
 	expect_state(test, MODE_NS, OFF);
-	for (i = 0; i < TABLE_SIZE; i++) {
-		KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, i),
-				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	expect_cached_clear(test);
+	for (i = 0; i < TABLE_SIZE; i++)
 		KUNIT_EXPECT_EQ(test, *vctrl(ctx, i),
 				PCI_MSIX_ENTRY_CTRL_MASKBIT);
-	}
 }
 
 static void tph_msix_forget(struct kunit *test)
 {
-	static const u16 tags[TABLE_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8 };
 	struct tph_ctx *ctx = test->priv;
-	int i;
 
-	enable_msix(test, -1, PCI_MSIX_ENTRY_CTRL_MASKBIT);
-	KUNIT_ASSERT_EQ(test, pcie_tph_set_st_entries(ctx->pdev, 0, TABLE_SIZE,
-						      tags), TABLE_SIZE);
+	enable_msix_with_tags(test, PCI_MSIX_ENTRY_CTRL_MASKBIT);
 	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
-	ctx->vctrl_writes = 0;
-	ctx->flushes = 0;
 
 	/* The BAR is not there, and no later write brings a tag back */
 	pcie_tph_forget(ctx->pdev);
 	expect_state(test, MODE_NS, OFF);
 	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes, 0);
 	KUNIT_EXPECT_EQ(test, ctx->flushes, 0);
-	for (i = 0; i < TABLE_SIZE; i++)
-		KUNIT_EXPECT_EQ(test, cached_vctrl(ctx, i),
-				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	expect_cached_clear(test);
 }
 
 /*
@@ -1949,6 +2132,7 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_type_no_response),
 	KUNIT_CASE(tph_completer),
 	KUNIT_CASE_PARAM(tph_path, tph_path_gen_params),
+	KUNIT_CASE(tph_path_left_flit),
 	KUNIT_CASE(tph_path_blocked),
 	KUNIT_CASE(tph_type_after_st_write),
 	KUNIT_CASE(tph_ext_type_after_st_write),
@@ -1968,6 +2152,9 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_batch_accesses_off),
 	KUNIT_CASE(tph_pause_accesses),
 	KUNIT_CASE(tph_restore_on),
+	KUNIT_CASE(tph_restore_paused),
+	KUNIT_CASE(tph_restore_unused),
+	KUNIT_CASE(tph_restore_changed),
 	KUNIT_CASE(tph_restore_off),
 	KUNIT_CASE(tph_restore_fails),
 	KUNIT_CASE(tph_clear_on_restore),
@@ -1984,6 +2171,7 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_msix_stale_tags),
 	KUNIT_CASE(tph_msix_freed_vectors),
 	KUNIT_CASE(tph_msix_clear_on_restore),
+	KUNIT_CASE(tph_msix_clear_no_vectors),
 	KUNIT_CASE(tph_msix_clear),
 	KUNIT_CASE(tph_msix_forget),
 	{}

@@ -90,7 +90,7 @@ MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users
  * @pos: position of the TPH Requester capability
  * @command: what the user has set in PCI_COMMAND, of VFIO_PCI_TPH_COMMAND
  * @stale: the user's view has changed while the hardware was out of D0
- * @in_msix: the ST table is in the MSI-X table
+ * @in_msix: the device has its ST table in the MSI-X table
  * @nr_entries: entries of the ST table that the user can program, 0 without
  * @st: kept table: the tag that TPH_ST has put into each entry.  Twice, since 8
  *	and 16-bit tags never stand in for each other: an entry with a tag of
@@ -260,6 +260,22 @@ static void vfio_pci_tph_hw_end(struct vfio_pci_core_device *vdev, u16 cmd)
 }
 
 /*
+ * Is the device cut off after an error?  If the recovery has failed the channel
+ * stays frozen for the PCI core, but the user can reset the device and go on.
+ */
+static bool vfio_pci_tph_offline(struct vfio_pci_core_device *vdev)
+{
+	switch (vdev->pdev->error_state) {
+	case pci_channel_io_normal:
+		return false;
+	case pci_channel_io_frozen:
+		return READ_ONCE(vdev->tph_frozen);
+	default:
+		return true;
+	}
+}
+
+/*
  * Write tags to the ST table, zeros if @tags is NULL, with TPH paused or off.  An
  * entry in the MSI-X table that has no vector counts as done: it gets its tag
  * when the vector is made.
@@ -299,10 +315,10 @@ static void vfio_pci_tph_fail(struct vfio_pci_core_device *vdev)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
 
-	pcie_tph_set_ctrl(vdev->pdev, pcie_tph_mode(vdev->pdev),
-			  PCI_TPH_REQ_DISABLE);
-	vfio_pci_tph_write_entries(vdev, 0, tph->nr_entries,
-				   vfio_pci_tph_table(tph, false));
+	if (!pcie_tph_set_ctrl(vdev->pdev, pcie_tph_mode(vdev->pdev),
+			       PCI_TPH_REQ_DISABLE))
+		vfio_pci_tph_write_entries(vdev, 0, tph->nr_entries,
+					   vfio_pci_tph_table(tph, false));
 }
 
 /*
@@ -409,7 +425,7 @@ static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 old,
 	struct pci_dev *pdev = vdev->pdev;
 	int ret;
 
-	if (pci_channel_offline(pdev))
+	if (vfio_pci_tph_offline(vdev))
 		return -EIO;
 
 	if (pdev->current_state != PCI_D0) {
@@ -423,7 +439,8 @@ static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 old,
 	 * certain that those that are kept are still there.
 	 */
 	if (vfio_pci_tph_is_ext(old) != vfio_pci_tph_is_ext(new) ||
-	    !(old & PCI_TPH_CTRL_REQ_EN_MASK))
+	    (!(old & PCI_TPH_CTRL_REQ_EN_MASK) &&
+	     new & PCI_TPH_CTRL_REQ_EN_MASK))
 		return vfio_pci_tph_apply(vdev, new);
 
 	pci_cfg_access_lock(pdev);
@@ -468,9 +485,10 @@ void vfio_pci_tph_command(struct vfio_pci_core_device *vdev)
 /*
  * Has the device been reset by somebody who neither tells nor restores it: a
  * reset of its PF, the recovery from an error of another function, or the device
- * itself?  @cmd is its PCI_COMMAND, of which others clear single bits, such as
- * the VGA arbiter, but not all.  Where there is nothing to lose in it, the control
- * register tells.  Config access is locked.
+ * itself?  @cmd is its PCI_COMMAND.  Others than a reset clear bits in it, too, as
+ * the VGA arbiter those for decoding, but not all that the user needs for DMA.
+ * Where there is nothing to lose in it, the control register tells.  Config
+ * access is locked.
  */
 static bool vfio_pci_tph_was_reset(struct vfio_pci_core_device *vdev, u16 cmd)
 {
@@ -478,7 +496,7 @@ static bool vfio_pci_tph_was_reset(struct vfio_pci_core_device *vdev, u16 cmd)
 	struct pci_dev *pdev = vdev->pdev;
 	u32 ctrl;
 
-	if (pdev->current_state != PCI_D0 || pci_channel_offline(pdev))
+	if (pdev->current_state != PCI_D0 || vfio_pci_tph_offline(vdev))
 		return false;
 
 	if (tph->command)
@@ -518,6 +536,12 @@ static bool vfio_pci_tph_notice_reset(struct vfio_pci_core_device *vdev)
 	bool noticed;
 	u16 cmd;
 
+	/* The usual case, for which resets need not be kept out */
+	if (!READ_ONCE(vdev->tph_lost) &&
+	    !pci_user_read_config_word(vdev->pdev, PCI_COMMAND, &cmd) &&
+	    vdev->tph->command & cmd)
+		return false;
+
 	pci_cfg_access_lock(vdev->pdev);
 	if (pci_read_config_word(vdev->pdev, PCI_COMMAND, &cmd))
 		PCI_SET_ERROR_RESPONSE(&cmd);
@@ -545,6 +569,10 @@ void vfio_pci_tph_sync(struct vfio_pci_core_device *vdev)
 
 	vfio_pci_tph_notice_reset(vdev);
 	vfio_pci_tph_d0(vdev);
+
+	/* The PCI core turns TPH off if it fails to restore it */
+	if (!vdev->tph->stale)
+		vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 }
 
 /**
@@ -570,6 +598,7 @@ void vfio_pci_tph_refresh(struct vfio_pci_core_device *vdev)
  */
 void vfio_pci_tph_error(struct vfio_pci_core_device *vdev)
 {
+	WRITE_ONCE(vdev->tph_frozen, true);
 	WRITE_ONCE(vdev->tph_lost, true);
 }
 
@@ -635,16 +664,19 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 {
 	struct vfio_pci_tph *tph = vdev->tph;
 	struct pci_dev *pdev = vdev->pdev;
+	unsigned int done;
+	const u16 *table;
 	u32 ctrl;
 	int ret;
 	u16 cmd;
 
-	if (pci_channel_offline(pdev))
+	if (vfio_pci_tph_offline(vdev))
 		return -EIO;
 
 	vfio_pci_tph_sync(vdev);
 
 	ctrl = vfio_pci_tph_vctrl(vdev);
+	table = vfio_pci_tph_table(tph, vfio_pci_tph_is_ext(ctrl));
 	if (pdev->current_state != PCI_D0) {
 		vfio_pci_tph_keep(tph, ext, start, count, tags);
 		vfio_pci_tph_show(vdev, ctrl);
@@ -659,8 +691,14 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 		ret = vfio_pci_tph_write_entries(vdev, start, count,
 						 ext == vfio_pci_tph_is_ext(ctrl) ?
 						 tags : NULL);
-		if (ret > 0)
-			vfio_pci_tph_keep(tph, ext, start, ret, tags);
+		done = max(ret, 0);
+		vfio_pci_tph_keep(tph, ext, start, done, tags);
+
+		/* Those that failed may still be cached for vectors of MSI-X */
+		if (tph->in_msix && done < count)
+			vfio_pci_tph_write_entries(vdev, start + done,
+						   count - done,
+						   table + start + done);
 		if (pcie_tph_resume(pdev)) {
 			vfio_pci_tph_fail(vdev);
 			ret = -EIO;
@@ -670,6 +708,12 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 
 	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 	return ret;
+}
+
+/* Does making or freeing MSI-X vectors concern entries that the user programs? */
+static bool vfio_pci_tph_has_msix_tags(struct vfio_pci_core_device *vdev)
+{
+	return vdev->tph && vdev->tph->in_msix && vdev->tph->nr_entries;
 }
 
 /**
@@ -688,7 +732,7 @@ int vfio_pci_tph_msix_begin(struct vfio_pci_core_device *vdev, u16 cmd)
 {
 	lockdep_assert_held_write(&vdev->memory_lock);
 
-	if (!vdev->tph || !vdev->tph->in_msix ||
+	if (!vfio_pci_tph_has_msix_tags(vdev) ||
 	    vdev->pdev->current_state != PCI_D0)
 		return 0;
 
@@ -718,7 +762,7 @@ void vfio_pci_tph_msix_end(struct vfio_pci_core_device *vdev,
 
 	lockdep_assert_held_write(&vdev->memory_lock);
 
-	if (!tph || !tph->in_msix)
+	if (!vfio_pci_tph_has_msix_tags(vdev))
 		return;
 
 	if (pdev->current_state != PCI_D0) {
@@ -756,6 +800,9 @@ void vfio_pci_tph_off(struct vfio_pci_core_device *vdev)
 
 	/* No access to the MSI-X table then: the zeros follow at D0 */
 	if (vdev->pdev->current_state != PCI_D0) {
+		pci_cfg_access_lock(vdev->pdev);
+		pcie_tph_forget(vdev->pdev);
+		pci_cfg_access_unlock(vdev->pdev);
 		vfio_pci_tph_forget(vdev);
 		vdev->tph->stale = true;
 		return;
@@ -805,6 +852,7 @@ bool vfio_pci_tph_reset_end(struct vfio_pci_core_device *vdev)
 	if (!pcie_tph_clear_on_restore_done(vdev->pdev))
 		return false;
 
+	WRITE_ONCE(vdev->tph_frozen, false);
 	vfio_pci_tph_forget(vdev);
 	return true;
 }
@@ -817,12 +865,15 @@ bool vfio_pci_tph_reset_end(struct vfio_pci_core_device *vdev)
  * with hints the device completes does not change, and is found out here, where
  * nobody resets it.
  *
- * Context: May sleep.  The device is in D0 and has no interrupt vectors.
+ * Context: May sleep.  The device is in D0, with memory decode on, and has no
+ * interrupt vectors.
  * Return: 0, or -EIO if the device does not let itself be cleared.
  */
 int vfio_pci_tph_open(struct vfio_pci_core_device *vdev)
 {
 	int ret;
+
+	WRITE_ONCE(vdev->tph_frozen, false);
 
 	pci_cfg_access_lock(vdev->pdev);
 	ret = pcie_tph_clear(vdev->pdev);
@@ -860,8 +911,7 @@ static int vfio_pci_tph_opt_in(struct vfio_pci_core_device *vdev)
 		return -ENOMEM;
 
 	tph->pos = pdev->tph_cap;
-	tph->in_msix = nr_entries &&
-		       pcie_tph_get_st_table_loc(pdev) == PCI_TPH_LOC_MSIX;
+	tph->in_msix = pcie_tph_get_st_table_loc(pdev) == PCI_TPH_LOC_MSIX;
 	tph->nr_entries = nr_entries;
 
 	guard(rwsem_write)(&vdev->memory_lock);
@@ -1006,6 +1056,9 @@ static int vfio_pci_tph_tags(struct vfio_pci_core_device *vdev, u32 flags,
 		ret = vfio_pci_tph_source(vdev, flags, dests[i], held, &hint);
 		if (!ret && !hint.st && flags & VFIO_DEVICE_TPH_REQUIRE_ST)
 			ret = -ENOENT;
+		/* Not the fault of this source */
+		if (ret == -ENOMEM || ret == -EINTR)
+			return ret;
 		if (ret)
 			return i ?: ret;
 		tags[i] = hint.st;
@@ -1226,7 +1279,7 @@ void vfio_pci_tph_debugfs(struct vfio_pci_core_device *vdev,
 	u8 req_type;
 	u16 i;
 
-	/* The components above have to answer, the device may sleep on */
+	/* The components above have to answer; a device in D3cold just does not */
 	pm_runtime_get_sync(parent);
 	req_type = pcie_tph_path(vdev->pdev, &limit);
 	pm_runtime_put(parent);

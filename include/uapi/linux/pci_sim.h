@@ -50,7 +50,7 @@ enum pci_sim_op {
  * @flags: PCI_SIM_DESC_*
  * @src: address on the bus, as the device sees it (or the pattern)
  * @dst: address on the bus, as the device sees it
- * @len: bytes
+ * @len: bytes, 0 only for PCI_SIM_OP_NOP
  * @count: how often to repeat, 0 means once
  * @vector: MSI-X vector that the requests belong to: it selects the entry of
  *	    the ST table in Interrupt Vector Mode, and in Device Specific Mode
@@ -110,6 +110,8 @@ enum pci_sim_violation {
 	PCI_SIM_VIOLATION_ST_MSIX = 1,
 	/* An ST entry in the capability was written while Requester Enable was set */
 	PCI_SIM_VIOLATION_ST_CAP,
+	/* TPH was enabled with a mode or type that the capability lacks */
+	PCI_SIM_VIOLATION_TPH_CTRL,
 };
 
 enum pci_sim_error {
@@ -167,8 +169,9 @@ struct pci_sim_record {
 
 /**
  * struct pci_sim_dmabuf_export - PCI_SIM_DMABUF_EXPORT: memory as a dma-buf
- * @size: bytes, a multiple of the page size
- * @cpu: CPU whose Steering Tags requests to it should carry
+ * @size: bytes, a multiple of the page size, at most 4 MiB with pages of 4 KiB
+ * @cpu: CPU whose Steering Tags requests to it should carry, one of the cpuset of
+ *       the caller
  *
  * Returns a file descriptor.
  */
@@ -207,11 +210,12 @@ struct pci_sim_dmabuf_tph {
  * struct pci_sim_dmabuf_write - PCI_SIM_DMABUF_WRITE: let the endpoint write
  * @pattern: 8 bytes, repeated
  * @offset: in the dma-buf
- * @len: bytes
+ * @len: bytes, not 0
  *
  * The requests carry the hints that the exporter has for the type of TPH
  * requests that is enabled in the endpoint. Without any they carry a Steering
- * Tag and a Processing Hint of 0.
+ * Tag and a Processing Hint of 0. If the endpoint has its ST table in the MSI-X
+ * table, the Steering Tag is that of entry 0 there, which is not programmed.
  */
 struct pci_sim_dmabuf_write {
 	__aligned_u64 pattern;

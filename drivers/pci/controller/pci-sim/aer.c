@@ -83,7 +83,7 @@ static void pci_sim_aer_receive(struct pci_sim_fn *root, u16 source,
 		if (*status & PCI_ERR_ROOT_UNCOR_RCV) {
 			*status |= PCI_ERR_ROOT_MULTI_UNCOR_RCV;
 		} else {
-			*sources = (*sources & 0xffff) | source << 16;
+			*sources = (*sources & 0xffff) | (u32)source << 16;
 			if (error == PCI_SIM_ERROR_FATAL)
 				*status |= PCI_ERR_ROOT_FIRST_FATAL;
 		}

@@ -172,6 +172,7 @@ static const char * const pci_sim_resets[] = {
 static const char * const pci_sim_violation_names[] = {
 	[PCI_SIM_VIOLATION_ST_MSIX]	= "ST_MSIX",
 	[PCI_SIM_VIOLATION_ST_CAP]	= "ST_CAP",
+	[PCI_SIM_VIOLATION_TPH_CTRL]	= "TPH_CTRL",
 };
 
 static const char * const pci_sim_errors[] = {

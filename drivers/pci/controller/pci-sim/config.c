@@ -7,7 +7,14 @@
 
 #include "pci-sim.h"
 
-static struct pci_sim_fn *pci_sim_find_devfn(struct list_head *fns, u8 devfn)
+/**
+ * pci_sim_find_devfn() - find a function by its number
+ * @fns: functions on a bus
+ * @devfn: device and function number
+ *
+ * Return: the function, or NULL if it does not exist.
+ */
+struct pci_sim_fn *pci_sim_find_devfn(struct list_head *fns, u8 devfn)
 {
 	struct pci_sim_fn *fn, *vf;
 

@@ -768,6 +768,7 @@ static struct config_group *pci_sim_make(struct pci_sim_fabric *fabric,
 {
 	struct list_head *list = parent ? &parent->children : &fabric->hosts;
 	struct pci_sim_node *node, *other;
+	unsigned int switches;
 	enum pci_sim_kind kind;
 	u8 number;
 	int ret;
@@ -778,6 +779,11 @@ static struct config_group *pci_sim_make(struct pci_sim_fabric *fabric,
 
 	if (parent ? !(pci_sim_kinds[kind].parents & BIT(parent->kind)) :
 		     kind != PCI_SIM_HOST_BRIDGE)
+		return ERR_PTR(-EINVAL);
+
+	/* Requests and resets recurse into what is below a port */
+	switches = (parent ? parent->switches : 0) + (kind == PCI_SIM_UPSTREAM);
+	if (switches > PCI_SIM_SWITCHES_MAX)
 		return ERR_PTR(-EINVAL);
 
 	guard(mutex)(&fabric->lock);
@@ -796,6 +802,7 @@ static struct config_group *pci_sim_make(struct pci_sim_fabric *fabric,
 	node->fabric = fabric;
 	node->kind = kind;
 	node->number = number;
+	node->switches = switches;
 	INIT_LIST_HEAD(&node->children);
 	pci_sim_node_defaults(node);
 	config_group_init_type_name(&node->group, name,
@@ -861,6 +868,35 @@ static ssize_t pci_sim_live_show(struct config_item *item, char *page)
 	return sysfs_emit(page, "%d\n", fabric->live);
 }
 
+static void pci_sim_end(struct pci_sim_fabric *fabric)
+{
+	pci_sim_fabric_stop(fabric);
+
+	guard(mutex)(&fabric->lock);
+	pci_sim_undepend(&fabric->hosts, NULL);
+	fabric->live = false;
+}
+
+static int pci_sim_begin(struct pci_sim_fabric *fabric)
+{
+	int ret;
+
+	scoped_guard(mutex, &fabric->lock) {
+		/* Fails if a directory is just being removed */
+		ret = pci_sim_depend(&fabric->hosts);
+		if (ret)
+			return ret;
+
+		/* The description stays as it is, also if this fails */
+		fabric->live = true;
+		ret = pci_sim_fabric_start(fabric);
+	}
+	if (ret)
+		pci_sim_end(fabric);
+
+	return ret;
+}
+
 static ssize_t pci_sim_live_store(struct config_item *item, const char *page,
 				  size_t count)
 {
@@ -872,27 +908,21 @@ static ssize_t pci_sim_live_store(struct config_item *item, const char *page,
 	if (ret)
 		return ret;
 
-	guard(mutex)(&fabric->lock);
+	/* Who has it may be waiting for the users of the devices */
+	ACQUIRE(mutex_intr, lock)(&fabric->live_lock);
+	ret = ACQUIRE_ERR(mutex_intr, &lock);
+	if (ret)
+		return ret;
+
 	if (live == fabric->live)
 		return count;
 
-	if (live) {
-		/* Fails if a directory is just being removed */
-		ret = pci_sim_depend(&fabric->hosts);
-		if (ret)
-			return ret;
+	if (live)
+		ret = pci_sim_begin(fabric);
+	else
+		pci_sim_end(fabric);
 
-		ret = pci_sim_fabric_start(fabric);
-		if (ret) {
-			pci_sim_undepend(&fabric->hosts, NULL);
-			return ret;
-		}
-	} else {
-		pci_sim_fabric_stop(fabric);
-		pci_sim_undepend(&fabric->hosts, NULL);
-	}
-	fabric->live = live;
-	return count;
+	return ret ?: count;
 }
 CONFIGFS_ATTR(pci_sim_, live);
 
@@ -916,6 +946,7 @@ static void pci_sim_fabric_release(struct config_item *item)
 	struct pci_sim_fabric *fabric = to_pci_sim_fabric(item);
 
 	mutex_destroy(&fabric->lock);
+	mutex_destroy(&fabric->live_lock);
 	kfree(fabric);
 }
 
@@ -938,6 +969,7 @@ static struct config_group *pci_sim_fabric_make(struct config_group *group,
 	if (!fabric)
 		return ERR_PTR(-ENOMEM);
 
+	mutex_init(&fabric->live_lock);
 	mutex_init(&fabric->lock);
 	INIT_LIST_HEAD(&fabric->hosts);
 	config_group_init_type_name(&fabric->group, name, &pci_sim_fabric_type);

@@ -48,6 +48,21 @@ void __iomem *pci_sim_window_ptr(phys_addr_t phys, size_t len)
 	return pci_sim_window_base + (phys - pci_sim_window.start);
 }
 
+/* Where the PCI core has found it: a port above need not pass requests now */
+static struct pci_sim_fn *pci_sim_find_fn(struct pci_sim_host *host,
+					  struct pci_dev *pdev)
+{
+	struct pci_dev *bridge = pci_upstream_bridge(pdev);
+	struct pci_sim_fn *parent;
+
+	if (!bridge)
+		return pci_sim_find_devfn(&host->fns, pdev->devfn);
+
+	parent = pci_sim_find_fn(host, bridge);
+	return parent ? pci_sim_find_devfn(&parent->children, pdev->devfn) :
+			NULL;
+}
+
 /**
  * pci_sim_fn_of() - the simulated function of a PCI device
  * @pdev: any PCI device
@@ -65,8 +80,7 @@ struct pci_sim_fn *pci_sim_fn_of(struct pci_dev *pdev)
 	guard(raw_spinlock_irqsave)(&pci_sim_lock);
 	list_for_each_entry(host, &pci_sim_hosts, list)
 		if (pdev->sysdata == &host->sysdata)
-			return pci_sim_route_config(host, pdev->bus->number,
-						    pdev->devfn);
+			return pci_sim_find_fn(host, pdev);
 
 	return NULL;
 }
@@ -77,14 +91,25 @@ static struct list_head *pci_sim_siblings(struct pci_sim_host *host,
 	return parent ? &parent->children : &host->fns;
 }
 
+static void pci_sim_fns_stop(struct list_head *fns)
+{
+	struct pci_sim_fn *fn;
+
+	list_for_each_entry(fn, fns, siblings) {
+		pci_sim_fns_stop(&fn->children);
+		pci_sim_engine_exit(fn);
+	}
+}
+
+/* All have been stopped: a request looks at functions on and beside its way */
 static void pci_sim_fns_free(struct list_head *fns)
 {
 	struct pci_sim_fn *fn, *tmp;
 
 	list_for_each_entry_safe(fn, tmp, fns, siblings) {
 		pci_sim_fns_free(&fn->children);
-		pci_sim_engine_exit(fn);
-		list_del(&fn->siblings);
+		scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
+			list_del(&fn->siblings);
 		fn->node->fn = NULL;
 		kfree(fn->st_snapshot);
 		kvfree(fn);
@@ -229,7 +254,6 @@ static int pci_sim_host_alloc_bridge(struct pci_sim_host *host)
 
 	host->bridge = bridge;
 	host->sysdata.domain = nr;
-	bridge->domain_nr = nr;
 	bridge->sysdata = &host->sysdata;
 	bridge->ops = &pci_sim_ops;
 	bridge->release_fn = pci_sim_host_release;
@@ -239,34 +263,46 @@ static int pci_sim_host_alloc_bridge(struct pci_sim_host *host)
 	return 0;
 }
 
-/* The exact reverse of pci_sim_host_create(), from any point of it */
-static void pci_sim_host_destroy(struct pci_sim_host *host)
+/*
+ * This and pci_sim_host_free() are the exact reverse of pci_sim_host_create(),
+ * from any point of it
+ */
+static void pci_sim_host_remove(struct pci_sim_host *host)
 {
-	if (host->bridge) {
-		if (host->probed) {
-			pci_lock_rescan_remove();
-			pci_stop_root_bus(host->bridge->bus);
-			pci_remove_root_bus(host->bridge->bus);
-			pci_unlock_rescan_remove();
-		}
+	if (!host->bridge)
+		return;
 
-		/* Buses and devices refer to sysdata until they are released */
-		pci_free_host_bridge(host->bridge);
-		wait_for_completion(&host->released);
-
-		scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
-			list_del_init(&host->list);
+	if (host->probed) {
+		pci_lock_rescan_remove();
+		pci_stop_root_bus(host->bridge->bus);
+		pci_remove_root_bus(host->bridge->bus);
+		pci_unlock_rescan_remove();
 	}
 
+	/* Buses and devices refer to sysdata until they are released */
+	pci_free_host_bridge(host->bridge);
+	wait_for_completion(&host->released);
+
+	guard(raw_spinlock_irqsave)(&pci_sim_lock);
+	list_del_init(&host->list);
+}
+
+static void pci_sim_host_free(struct pci_sim_host *host)
+{
+	pci_sim_fns_stop(&host->fns);
 	pci_sim_fns_free(&host->fns);
 	pci_sim_msi_exit(host);
 	if (host->mem.parent)
 		release_resource(&host->mem);
 	acpi_put_acpi_dev(host->companion);
+	/* The PCI core would do it after @released, when nobody waits */
+	if (host->sysdata.domain)
+		pci_bus_release_emul_domain_nr(host->sysdata.domain);
 	host->node->host = NULL;
 	kfree(host);
 }
 
+/* What has been created before an error is left for pci_sim_fabric_stop() */
 static int pci_sim_host_create(struct pci_sim_node *node)
 {
 	struct pci_sim_host *host;
@@ -285,44 +321,42 @@ static int pci_sim_host_create(struct pci_sim_node *node)
 
 	ret = pci_sim_host_companion(host);
 	if (ret)
-		goto err;
+		return ret;
 
 	ret = pci_sim_host_resources(host);
 	if (ret)
-		goto err;
+		return ret;
 
 	ret = pci_sim_fns_create(host, NULL, &node->children);
 	if (ret)
-		goto err;
+		return ret;
 
 	ret = pci_sim_host_alloc_bridge(host);
 	if (ret)
-		goto err;
+		return ret;
 
 	ret = pci_sim_msi_init(host);
 	if (ret)
-		goto err;
+		return ret;
 
 	scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
 		list_add_tail(&host->list, &pci_sim_hosts);
 
 	ret = pci_host_probe(host->bridge);
 	if (ret)
-		goto err;
+		return ret;
 
 	host->probed = true;
 	return 0;
-
-err:
-	pci_sim_host_destroy(host);
-	return ret;
 }
 
 /**
  * pci_sim_fabric_start() - create the PCI devices of a fabric
  * @fabric: the fabric
  *
- * Context: takes the locks of the PCI core, fabric->lock is held.
+ * After an error, too, pci_sim_fabric_stop() has to follow.
+ *
+ * Context: takes the locks of the PCI core, both locks of the fabric are held.
  * Return: 0; -ENODATA if there is no host bridge; -ENODEV if there is no ACPI
  * device of the wanted name; -EINVAL if a capability does not fit; -ENOSPC or
  * -EEXIST if the wanted domain is in use; -EBUSY if the window is too small;
@@ -333,6 +367,7 @@ int pci_sim_fabric_start(struct pci_sim_fabric *fabric)
 	struct pci_sim_node *node;
 	int ret;
 
+	lockdep_assert_held(&fabric->live_lock);
 	lockdep_assert_held(&fabric->lock);
 
 	if (list_empty(&fabric->hosts))
@@ -340,10 +375,8 @@ int pci_sim_fabric_start(struct pci_sim_fabric *fabric)
 
 	list_for_each_entry(node, &fabric->hosts, siblings) {
 		ret = pci_sim_host_create(node);
-		if (ret) {
-			pci_sim_fabric_stop(fabric);
+		if (ret)
 			return ret;
-		}
 	}
 
 	return 0;
@@ -353,18 +386,23 @@ int pci_sim_fabric_start(struct pci_sim_fabric *fabric)
  * pci_sim_fabric_stop() - remove the PCI devices of a fabric
  * @fabric: the fabric
  *
- * Context: takes the locks of the PCI core, fabric->lock is held. Waits until
- * drivers have let go of the devices.
+ * Context: takes the locks of the PCI core, fabric->live_lock is held. Waits
+ * until drivers have let go of the devices, and takes fabric->lock after that.
  */
 void pci_sim_fabric_stop(struct pci_sim_fabric *fabric)
 {
 	struct pci_sim_node *node;
 
-	lockdep_assert_held(&fabric->lock);
+	lockdep_assert_held(&fabric->live_lock);
 
-	list_for_each_entry_reverse(node, &fabric->hosts, siblings)
-		if (node->host)
-			pci_sim_host_destroy(node->host);
+	list_for_each_entry_reverse(node, &fabric->hosts, siblings) {
+		if (!node->host)
+			continue;
+
+		pci_sim_host_remove(node->host);
+		scoped_guard(mutex, &fabric->lock)
+			pci_sim_host_free(node->host);
+	}
 }
 
 static bool __init pci_sim_window_is_memory(void)
@@ -381,6 +419,10 @@ static bool __init pci_sim_window_is_memory(void)
 static int __init pci_sim_window_init(void)
 {
 	u64 base = window[0], size = window[1];
+
+	/* Built in, it is there for those alone who give it memory */
+	if (IS_BUILTIN(CONFIG_PCI_SIM) && !window_args)
+		return -ENODEV;
 
 	if (window_args != 2) {
 		pr_err("no memory for the BARs, give window=<base>,<size>\n");

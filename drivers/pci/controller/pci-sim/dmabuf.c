@@ -75,22 +75,44 @@ struct pci_sim_memory {
 	unsigned int cpu;
 };
 
+/*
+ * The firmware is asked once, since the answer has to be the same for as long as
+ * the attachment is there. What cannot be found out is that there are no hints.
+ */
+static int pci_sim_memory_attach(struct dma_buf *dmabuf,
+				 struct dma_buf_attachment *attach)
+{
+	const struct pci_sim_memory *memory = dmabuf->priv;
+	struct pcie_tph_cpu_st *st = kzalloc_obj(*st);
+
+	if (!st)
+		return -ENOMEM;
+
+	if (dev_is_pci(attach->dev))
+		pcie_tph_get_cpu_st_all(to_pci_dev(attach->dev), memory->cpu,
+					st);
+
+	attach->priv = st;
+	return 0;
+}
+
+static void pci_sim_memory_detach(struct dma_buf *dmabuf,
+				  struct dma_buf_attachment *attach)
+{
+	kfree(attach->priv);
+}
+
 static int pci_sim_memory_get_tph(struct dma_buf_attachment *attach,
 				  bool extended, u16 *steering_tag, u8 *ph)
 {
-	const struct pci_sim_memory *memory = attach->dmabuf->priv;
-	struct pcie_tph_cpu_st st;
+	const struct pcie_tph_cpu_st *st = attach->priv;
 
-	if (!dev_is_pci(attach->dev) ||
-	    pcie_tph_get_cpu_st_all(to_pci_dev(attach->dev), memory->cpu, &st))
+	if (!(extended ? st->mem[TPH_MEM_TYPE_VM].xst_valid :
+			 st->mem[TPH_MEM_TYPE_VM].st_valid))
 		return -EOPNOTSUPP;
 
-	if (!(extended ? st.mem[TPH_MEM_TYPE_VM].xst_valid :
-			 st.mem[TPH_MEM_TYPE_VM].st_valid))
-		return -EOPNOTSUPP;
-
-	*steering_tag = extended ? st.mem[TPH_MEM_TYPE_VM].xst :
-				   st.mem[TPH_MEM_TYPE_VM].st;
+	*steering_tag = extended ? st->mem[TPH_MEM_TYPE_VM].xst :
+				   st->mem[TPH_MEM_TYPE_VM].st;
 	*ph = 0;
 	return 0;
 }
@@ -153,6 +175,8 @@ static void pci_sim_memory_release(struct dma_buf *dmabuf)
 }
 
 static const struct dma_buf_ops pci_sim_memory_ops = {
+	.attach		= pci_sim_memory_attach,
+	.detach		= pci_sim_memory_detach,
 	.get_tph	= pci_sim_memory_get_tph,
 	.map_dma_buf	= pci_sim_memory_map,
 	.unmap_dma_buf	= pci_sim_memory_unmap,
@@ -198,8 +222,13 @@ static int pci_sim_dmabuf_export(void __user *arg)
 		return -EFAULT;
 
 	if (!export.size || !PAGE_ALIGNED(export.size) ||
+	    export.size > PAGE_SIZE << MAX_PAGE_ORDER ||
 	    export.cpu >= nr_cpu_ids)
 		return -EINVAL;
+
+	/* No way around the cpuset, which vfio looks at as well */
+	if (!pcie_tph_cpu_allowed(export.cpu))
+		return -EPERM;
 
 	dmabuf = pci_sim_memory_create(export.size, export.cpu);
 	if (IS_ERR(dmabuf))
@@ -315,10 +344,14 @@ static int pci_sim_importer_get_tph(struct pci_sim_importer *importer,
 	return copy_to_user(arg, &tph, sizeof(tph)) ? -EFAULT : ret;
 }
 
-/* Vector 0 is the one that the requests belong to */
+/*
+ * Vector 0 is the one that the requests belong to. Without TPH there is nothing
+ * to program, and nothing can be in the MSI-X table, which has no vectors here.
+ */
 static int pci_sim_port_set_st(struct pci_dev *pdev, u16 st)
 {
-	if (!pcie_tph_get_st_table_size(pdev))
+	if (pcie_tph_enabled_req_type(pdev) == PCI_TPH_REQ_DISABLE ||
+	    pcie_tph_get_st_table_loc(pdev) != PCI_TPH_LOC_CAP)
 		return 0;
 
 	return pcie_tph_set_st_entry(pdev, 0, st);

@@ -115,6 +115,7 @@ static bool pci_sim_read_desc(struct pci_sim_job *job)
 	job->ph = desc.ph;
 
 	return job->op <= PCI_SIM_OP_WRITE &&
+	       (job->len || job->op == PCI_SIM_OP_NOP) &&
 	       !(job->flags & ~PCI_SIM_DESC_IRQ) && job->ph <= 3 &&
 	       !memchr_inv(desc.reserved, 0, sizeof(desc.reserved)) &&
 	       (!(job->flags & PCI_SIM_DESC_IRQ) ||
@@ -152,8 +153,12 @@ static int pci_sim_request(struct pci_sim_job *job,
 static u32 pci_sim_split(struct pci_sim_job *job, u16 field, u64 addr, u32 len)
 {
 	struct pci_sim_fn *fn = job->fn->pf ?: job->fn;
-	u16 devctl = pci_sim_get16(fn, fn->exp + PCI_EXP_DEVCTL);
-	u32 code = (devctl & field) >> __ffs(field);
+	u16 devctl;
+	u32 code;
+
+	scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
+		devctl = pci_sim_get16(fn, fn->exp + PCI_EXP_DEVCTL);
+	code = (devctl & field) >> __ffs(field);
 
 	return min3(len, 128U << min(code, 5), SZ_4K - (u32)(addr % SZ_4K));
 }
@@ -219,10 +224,14 @@ static int pci_sim_run(struct pci_sim_job *job)
 	u32 i;
 	int ret = 0;
 
+	/* Nothing to repeat, and no request that a reset could stop */
+	if (job->op == PCI_SIM_OP_NOP)
+		return 0;
+
 	for (i = 0; !ret && i < job->count; i++) {
 		if (job->op == PCI_SIM_OP_COPY)
 			ret = pci_sim_copy(job);
-		else if (job->op == PCI_SIM_OP_WRITE)
+		else
 			ret = pci_sim_fill(job);
 	}
 
@@ -237,7 +246,8 @@ static void pci_sim_work(struct work_struct *work)
 	int ret;
 
 	scoped_guard(raw_spinlock_irqsave, &pci_sim_lock) {
-		if (!(*pci_sim_engine_status(fn) & PCI_SIM_ENGINE_BUSY))
+		if (fn->dead ||
+		    !(*pci_sim_engine_status(fn) & PCI_SIM_ENGINE_BUSY))
 			return;
 		job.generation = fn->generation;
 		valid = pci_sim_read_desc(&job);

@@ -7,6 +7,7 @@
 #include <linux/lockdep.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
+#include <linux/sizes.h>
 
 #include "pci-sim.h"
 
@@ -68,12 +69,20 @@ static bool pci_sim_bar_hit(struct pci_sim_fn *fn, u64 addr)
 	return false;
 }
 
-/* Find who claims @addr among @fns, what is below them and their VFs */
-static struct pci_sim_fn *pci_sim_claim(struct list_head *fns, u64 addr)
+/*
+ * Find who claims @addr among @fns, what is below them and their VFs. A request
+ * does not leave through @ingress, the port that it came in by.
+ */
+static struct pci_sim_fn *pci_sim_claim(struct list_head *fns,
+					const struct pci_sim_fn *ingress,
+					u64 addr)
 {
 	struct pci_sim_fn *fn, *target;
 
 	list_for_each_entry(fn, fns, siblings) {
+		if (fn == ingress)
+			continue;
+
 		if (pci_sim_is_bridge(fn)) {
 			if (!pci_sim_decodes(fn) ||
 			    !pci_sim_bridge_forwards(fn) ||
@@ -83,7 +92,7 @@ static struct pci_sim_fn *pci_sim_claim(struct list_head *fns, u64 addr)
 			return fn;
 		}
 
-		target = pci_sim_claim(&fn->children, addr);
+		target = pci_sim_claim(&fn->children, ingress, addr);
 		if (target)
 			return target;
 	}
@@ -190,7 +199,7 @@ static struct pci_sim_fn *pci_sim_claim_fabric(struct pci_sim_fn *fn, u64 addr)
 	list_for_each_entry(host, &pci_sim_hosts, list) {
 		if (host->node->fabric != fabric)
 			continue;
-		target = pci_sim_claim(&host->fns, addr);
+		target = pci_sim_claim(&host->fns, NULL, addr);
 		if (target)
 			return target;
 	}
@@ -270,7 +279,8 @@ static enum pci_sim_fate pci_sim_route(struct pci_sim_fn *fn,
 		if (bridge->kind != PCI_SIM_DOWNSTREAM || bridge->node->acs)
 			continue;
 
-		target = pci_sim_claim(&bridge->parent->children, rec->addr);
+		target = pci_sim_claim(&bridge->parent->children, bridge,
+				       rec->addr);
 		if (target)
 			return pci_sim_complete_peer(bridge->parent, target,
 						     rec, rec->addr, data);
@@ -298,6 +308,10 @@ enum pci_sim_fate pci_sim_send(struct pci_sim_fn *fn,
 	};
 
 	lockdep_assert_held(&pci_sim_lock);
+
+	/* Only the page of the first byte is translated */
+	if (WARN_ON_ONCE(tlp->addr % SZ_4K + tlp->len > SZ_4K))
+		return PCI_SIM_FATE_NOT_SENT;
 
 	pci_sim_tph_hints(fn, tlp, &rec);
 	if (pci_sim_get16(fn, PCI_COMMAND) & PCI_COMMAND_MASTER &&

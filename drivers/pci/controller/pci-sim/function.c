@@ -359,9 +359,11 @@ static void pci_sim_init_exp(struct pci_sim_fn *fn, unsigned int type, bool flr)
 			block = PCI_EXP_DEVCTL2_EE_PREFIX_BLOCK;
 	}
 	pci_sim_def(fn, exp + PCI_EXP_DEVCAP2, 4, devcap2, 0, 0);
-	pci_sim_def(fn, exp + PCI_EXP_DEVCTL2, 2,
-		    node->prefix_block ? block : 0,
+	pci_sim_def(fn, exp + PCI_EXP_DEVCTL2, 2, 0,
 		    PCI_EXP_DEVCTL2_COMP_TMOUT_DIS | block, 0);
+	/* As firmware would have written it, which a reset undoes */
+	if (node->prefix_block)
+		fn->reg[(exp + PCI_EXP_DEVCTL2) / 4].value |= block;
 }
 
 /* What is not here has the value of the PF, and reads as 0 */

@@ -314,7 +314,8 @@ static void pci_sim_msix_send(struct pci_sim_fn *fn, unsigned int vector,
 {
 	struct pci_sim_tlp tlp = {
 		.type = PCI_SIM_TLP_MSI,
-		.addr = readl(entry + PCI_MSIX_ENTRY_LOWER_ADDR) |
+		/* Who maps the table can set the two reserved bits as well */
+		.addr = (readl(entry + PCI_MSIX_ENTRY_LOWER_ADDR) & ~3) |
 			(u64)readl(entry + PCI_MSIX_ENTRY_UPPER_ADDR) << 32,
 		.len = sizeof(__le32),
 		.vector = vector,
@@ -355,6 +356,9 @@ static bool pci_sim_msix_enabled(struct pci_sim_fn *fn)
 void pci_sim_irq_raise(struct pci_sim_fn *fn, unsigned int vector)
 {
 	lockdep_assert_held(&pci_sim_lock);
+
+	if (fn->dead)
+		return;
 
 	if (pci_sim_msi_enabled(fn))
 		pci_sim_msi_send(fn);

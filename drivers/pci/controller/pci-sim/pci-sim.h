@@ -23,10 +23,15 @@
 /*
  * Locking
  *
- * pci_sim_fabric.lock (mutex) serializes the description of a fabric in
- * configfs and its going live; the description does not change while the
- * fabric is live. It is taken under configfs' own locks, and the locks of the
- * PCI core are taken under it.
+ * pci_sim_fabric.live_lock (mutex) serializes a fabric's going live and the end
+ * of that, which waits for the users of the devices. It is taken under
+ * configfs' own locks, and the locks of the PCI core are taken under it.
+ *
+ * pci_sim_fabric.lock (mutex) protects the description of a fabric in configfs,
+ * and what has been made of it; the description does not change while the
+ * fabric is live. It is taken under configfs' own locks and live_lock, and the
+ * locks of the PCI core are taken under it while the fabric goes live. Nothing
+ * waits for users of the devices under it, so attributes can be read meanwhile.
  *
  * pci_sim_lock (raw spinlock, interrupts off) is "the hardware". It protects
  * the registers of all functions, the list of host bridges, which IOMMU domain
@@ -51,6 +56,7 @@ extern raw_spinlock_t pci_sim_lock;
 #define PCI_SIM_MSIX_MAX	2048
 #define PCI_SIM_NR_TRAPS	16
 #define PCI_SIM_PREFIXES_MAX	4
+#define PCI_SIM_SWITCHES_MAX	4	/* one below the other */
 #define PCI_SIM_VFS_MAX		7	/* the functions of one device */
 #define PCI_SIM_DOMAIN_MAX	0xffff
 
@@ -91,13 +97,16 @@ struct pci_sim_host;
 /**
  * struct pci_sim_fabric - directory below the configfs subsystem
  * @group: configfs
+ * @live_lock: see above
  * @lock: see above
  * @hosts: struct pci_sim_node of each host bridge
- * @live: the PCI devices exist
+ * @live: the PCI devices exist, or are about to come or go; changes under both
+ *	locks
  */
 struct pci_sim_fabric {
 	struct config_group group;
-	struct mutex lock;	/* description and going live */
+	struct mutex live_lock;	/* going live, and the end of that */
+	struct mutex lock;	/* description, and what has been made of it */
 	struct list_head hosts;
 	bool live;
 };
@@ -110,6 +119,7 @@ struct pci_sim_fabric {
  * @children: components below
  * @kind: what it is
  * @number: device number, or number of the host bridge or VF
+ * @switches: switches on the way from the host bridge, with this one
  * @host: the host bridge, while live
  * @fn: the function, while live
  * @acpi_path: ACPI device of a host bridge, NULL for none
@@ -144,6 +154,7 @@ struct pci_sim_node {
 	struct list_head children;
 	enum pci_sim_kind kind;
 	u8 number;
+	u8 switches;
 	struct pci_sim_host *host;
 	struct pci_sim_fn *fn;
 
@@ -406,6 +417,7 @@ void pci_sim_fabric_stop(struct pci_sim_fabric *fabric);
 
 /* config.c */
 extern struct pci_ops pci_sim_ops;
+struct pci_sim_fn *pci_sim_find_devfn(struct list_head *fns, u8 devfn);
 struct pci_sim_fn *pci_sim_route_config(struct pci_sim_host *host, u8 bus,
 					u8 devfn);
 

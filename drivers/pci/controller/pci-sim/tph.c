@@ -124,15 +124,35 @@ static bool pci_sim_st_in_msix(struct pci_sim_fn *fn)
 	       PCI_TPH_LOC_MSIX;
 }
 
+/* Do requests have hints? Not with what the capability does not offer */
+static bool pci_sim_tph_allowed(struct pci_sim_fn *fn, u32 ctrl)
+{
+	u32 cap = pci_sim_tph_cap(fn);
+	u32 modes = cap & (PCI_TPH_CAP_ST_NS | PCI_TPH_CAP_ST_IV |
+			   PCI_TPH_CAP_ST_DS);
+
+	if (!(modes & BIT(FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl))))
+		return false;
+
+	return pci_sim_tph_req_en(ctrl) == PCI_TPH_REQ_TPH_ONLY ||
+	       (pci_sim_tph_req_en(ctrl) == PCI_TPH_REQ_EXT_TPH &&
+		cap & PCI_TPH_CAP_EXT_TPH);
+}
+
 static void pci_sim_tph_ctrl_write(struct pci_sim_fn *fn, unsigned int reg,
 				   u32 old, u32 val, u32 mask)
 {
+	u32 ctrl = pci_sim_get32(fn, reg);
+
+	if (pci_sim_tph_req_en(ctrl) && !pci_sim_tph_allowed(fn, ctrl))
+		pci_sim_violation(fn, PCI_SIM_VIOLATION_TPH_CTRL, reg);
+
 	if (!pci_sim_st_in_msix(fn))
 		return;
 
 	if (pci_sim_tph_req_en(old))
 		pci_sim_tph_compare(fn);
-	if (pci_sim_tph_req_en(pci_sim_get32(fn, reg)))
+	if (pci_sim_tph_req_en(ctrl))
 		pci_sim_tph_snapshot(fn);
 }
 
@@ -220,8 +240,10 @@ void pci_sim_tph_hints(struct pci_sim_fn *fn, const struct pci_sim_tlp *tlp,
 		return;
 
 	ctrl = pci_sim_get32(fn, fn->tph + PCI_TPH_CTRL);
-	loc = pci_sim_tph_cap(fn) & PCI_TPH_CAP_LOC_MASK;
+	if (!pci_sim_tph_allowed(fn, ctrl))
+		return;
 
+	loc = pci_sim_tph_cap(fn) & PCI_TPH_CAP_LOC_MASK;
 	switch (FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl)) {
 	case PCI_TPH_ST_NS_MODE:
 		rec->st = 0;
@@ -235,21 +257,12 @@ void pci_sim_tph_hints(struct pci_sim_fn *fn, const struct pci_sim_tlp *tlp,
 		else
 			rec->st = tlp->st;
 		break;
-	default:
-		return;
 	}
 
-	switch (pci_sim_tph_req_en(ctrl)) {
-	case PCI_TPH_REQ_TPH_ONLY:
-		rec->flags |= PCI_SIM_RECORD_TH;
+	rec->flags |= PCI_SIM_RECORD_TH;
+	if (pci_sim_tph_req_en(ctrl) == PCI_TPH_REQ_EXT_TPH)
+		rec->flags |= PCI_SIM_RECORD_PREFIX;
+	else
 		rec->st &= 0xff;
-		break;
-	case PCI_TPH_REQ_EXT_TPH:
-		rec->flags |= PCI_SIM_RECORD_TH | PCI_SIM_RECORD_PREFIX;
-		break;
-	default:
-		rec->st = 0;
-		return;
-	}
 	rec->ph = tlp->ph;
 }

@@ -36,6 +36,7 @@
 #define MAX_ENTRIES	16
 
 #define SRC_DMABUF	VFIO_DEVICE_TPH_SRC_DMABUF
+#define SRC_CPU_V	VFIO_DEVICE_TPH_SRC_CPU_VOLATILE
 #define REQUIRE_ST	VFIO_DEVICE_TPH_REQUIRE_ST
 #define EXTENDED	VFIO_DEVICE_TPH_EXTENDED
 #define VALID_PH	VFIO_DEVICE_TPH_VALID_PH
@@ -54,6 +55,10 @@
 #define XTAG		0x1234
 #define PH		2
 
+/* And what was before */
+#define OLD_TAG		0x0d
+#define OLD_XTAG	0x0d0d
+
 #define PATTERN		0x0123456789abcdef
 
 static_assert(sizeof(struct vfio_device_feature_dma_buf_tph) == 12, "size");
@@ -67,6 +72,8 @@ struct peer {
 	const char *ep;
 	char bdf[PCI_SIM_BDF_SIZE];
 	struct vfio_pci_device *device;
+	/* Whether it has Device Specific mode */
+	bool ds;
 };
 
 /* Whether the kernel has been told not to use TPH */
@@ -106,8 +113,10 @@ static int vfio_pci_core_refs(void)
 	int refs, nr;
 
 	/* There is no such file if it is built in. */
-	if (!file)
+	if (!file) {
+		ksft_print_msg("vfio_pci_core is built in: leaks go unseen\n");
 		return 0;
+	}
 
 	nr = fscanf(file, "%d", &refs);
 	VFIO_ASSERT_EQ(nr, 1);
@@ -123,6 +132,13 @@ static void peer_open(struct pci_sim *sim, struct iommu *iommu,
 	pci_sim_bind_vfio(sim, ep, peer->bdf);
 	peer->device = vfio_pci_device_init(peer->bdf, iommu);
 	vfio_pci_cmd_set(peer->device, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+static void importer_open(struct pci_sim *sim, struct iommu *iommu,
+			  struct peer *peer, const char *ep)
+{
+	peer_open(sim, iommu, peer, ep);
+	vfio_pci_tph_opt_in(peer->device);
 }
 
 static void peer_close(struct peer *peer)
@@ -177,6 +193,11 @@ static int st_one(struct peer *peer, u32 flags, int fd)
 	return __vfio_pci_tph_st(peer->device, SRC_DMABUF | flags, 0, 1, &dest);
 }
 
+static u8 req_type(bool ext)
+{
+	return ext ? PCI_TPH_REQ_EXT_TPH : PCI_TPH_REQ_TPH_ONLY;
+}
+
 static u16 hw_entry(struct pci_sim *sim, struct peer *peer, int i)
 {
 	u16 entries[MAX_ENTRIES];
@@ -193,8 +214,10 @@ static int foreign_buf(void)
 	int device, fd;
 
 	device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
-	if (device < 0)
+	if (device < 0) {
+		ksft_print_msg("No udmabuf, so no dma-buf without get_tph()\n");
 		return -1;
+	}
 
 	create.memfd = memfd_create("foreign", MFD_ALLOW_SEALING | MFD_CLOEXEC);
 	VFIO_ASSERT_GE((int)create.memfd, 0);
@@ -222,6 +245,14 @@ FIXTURE(peers) {
 	struct peer exporter;
 	struct peer table;
 	struct peer bare;
+
+	/*
+	 * Tests open these if they need them: No ST mode alone, all modes and a
+	 * table, and a table in the MSI-X table
+	 */
+	struct peer ns;
+	struct peer all;
+	struct peer msix;
 };
 
 FIXTURE_VARIANT(peers) {
@@ -239,6 +270,9 @@ static void add_switch(struct pci_sim *sim)
 	pci_sim_add(sim, "hb0/rp0/sw0/dp0", "acs=0");
 	pci_sim_add(sim, "hb0/rp0/sw0/dp1", "acs=0");
 	pci_sim_add(sim, "hb0/rp0/sw0/dp2", "acs=0");
+	pci_sim_add(sim, "hb0/rp0/sw0/dp3", "acs=0");
+	pci_sim_add(sim, "hb0/rp0/sw0/dp4", "acs=0");
+	pci_sim_add(sim, "hb0/rp0/sw0/dp5", "acs=0");
 }
 
 FIXTURE_SETUP(peers)
@@ -258,6 +292,12 @@ FIXTURE_SETUP(peers)
 		    "tph_ext=1 tph_modes=3 tph_loc=1 tph_st_size=15");
 	pci_sim_add(self->sim, "hb0/rp0/sw0/dp2/ep0",
 		    "tph_ext=1 tph_modes=7 tph_loc=0");
+	pci_sim_add(self->sim, "hb0/rp0/sw0/dp3/ep0",
+		    "tph_ext=1 tph_modes=1 tph_loc=1 tph_st_size=15");
+	pci_sim_add(self->sim, "hb0/rp0/sw0/dp4/ep0",
+		    "tph_ext=1 tph_modes=7 tph_loc=1 tph_st_size=15");
+	pci_sim_add(self->sim, "hb0/rp0/sw0/dp5/ep0",
+		    "tph_ext=1 tph_modes=3 tph_loc=2 tph_st_size=15");
 	pci_sim_set_live(self->sim, true);
 
 	self->violations = pci_sim_violations();
@@ -265,20 +305,27 @@ FIXTURE_SETUP(peers)
 	self->iommu = iommu_init(MODE_IOMMUFD);
 	peer_open(self->sim, self->iommu, &self->exporter,
 		  "hb0/rp0/sw0/dp0/ep0");
-	peer_open(self->sim, self->iommu, &self->table, "hb0/rp0/sw0/dp1/ep0");
-	peer_open(self->sim, self->iommu, &self->bare, "hb0/rp0/sw0/dp2/ep0");
-	vfio_pci_tph_opt_in(self->table.device);
-	vfio_pci_tph_opt_in(self->bare.device);
+	importer_open(self->sim, self->iommu, &self->table,
+		      "hb0/rp0/sw0/dp1/ep0");
+	importer_open(self->sim, self->iommu, &self->bare,
+		      "hb0/rp0/sw0/dp2/ep0");
+	self->bare.ds = true;
+	self->all.ds = true;
 	self->fd = export_buf(&self->exporter);
 }
 
 FIXTURE_TEARDOWN(peers)
 {
+	struct peer *peers[] = {
+		&self->exporter, &self->table, &self->bare,
+		&self->ns, &self->all, &self->msix,
+	};
+	int i;
+
 	close(self->fd);
-	if (self->exporter.device)
-		peer_close(&self->exporter);
-	peer_close(&self->table);
-	peer_close(&self->bare);
+	for (i = 0; i < ARRAY_SIZE(peers); i++)
+		if (peers[i]->device)
+			peer_close(peers[i]);
 	iommu_cleanup(self->iommu);
 
 	VFIO_ASSERT_EQ(pci_sim_violations(), self->violations);
@@ -291,7 +338,7 @@ FIXTURE_TEARDOWN(peers)
 /* Whether the tag of a dma-buf is told to the user of the device */
 static bool told(struct peer *peer, int level)
 {
-	return level >= 3 || vfio_pci_tph_cap(peer->device) & PCI_TPH_CAP_ST_DS;
+	return level >= 3 || (level >= 2 && peer->ds);
 }
 
 /* RESOLVE for a dma-buf with what has been published */
@@ -337,8 +384,7 @@ static void check_st(struct pci_sim *sim, struct peer *peer, int level, int fd,
 	if (published & (ext ? ST_EXT : ST))
 		tag = ext ? st_ext : st;
 
-	vfio_pci_tph_enable(peer->device, PCI_TPH_ST_IV_MODE,
-			    ext ? PCI_TPH_REQ_EXT_TPH : PCI_TPH_REQ_TPH_ONLY);
+	vfio_pci_tph_enable(peer->device, PCI_TPH_ST_IV_MODE, req_type(ext));
 	VFIO_ASSERT_EQ(st_one(peer, ns, fd), 1);
 	VFIO_ASSERT_EQ(hw_entry(sim, peer, 0), tag);
 	VFIO_ASSERT_EQ(st_one(peer, ns | REQUIRE_ST, fd), tag ? 1 : -ENOENT);
@@ -372,7 +418,14 @@ TEST_F_TIMEOUT(peers, published, 120)
 		{ ST | ST_EXT,	TAG,	XTAG,	2,	0 },
 	};
 	struct { u32 flags; u8 st; u16 st_ext; u8 ph; } is = {};
-	int i, ret, ext;
+	struct peer *peers[] = {
+		&self->table, &self->bare, &self->ns, &self->all,
+	};
+	int i, j, ret, ext;
+
+	importer_open(self->sim, self->iommu, &self->ns, "hb0/rp0/sw0/dp3/ep0");
+	importer_open(self->sim, self->iommu, &self->all,
+		      "hb0/rp0/sw0/dp4/ep0");
 
 	for (i = -1; i < (int)ARRAY_SIZE(sets); i++) {
 		/* First without any */
@@ -392,14 +445,17 @@ TEST_F_TIMEOUT(peers, published, 120)
 		}
 
 		for (ext = 0; ext <= 1; ext++) {
-			check_resolve(&self->table, variant->level, self->fd,
-				      is.flags, is.st, is.st_ext, is.ph, ext);
-			check_resolve(&self->bare, variant->level, self->fd,
-				      is.flags, is.st, is.st_ext, is.ph, ext);
+			for (j = 0; j < ARRAY_SIZE(peers); j++)
+				check_resolve(peers[j], variant->level,
+					      self->fd, is.flags, is.st,
+					      is.st_ext, is.ph, ext);
 			check_st(self->sim, &self->table, variant->level,
 				 self->fd, is.flags, is.st, is.st_ext, ext);
 		}
 	}
+
+	/* No ST mode has no use for a table. */
+	ASSERT_EQ(-EOPNOTSUPP, st_one(&self->ns, 0, self->fd));
 }
 
 /* Let the peer write to the buffer, and look at the request where it arrives. */
@@ -443,7 +499,7 @@ TEST_F_TIMEOUT(peers, requests, 120)
 	publish(&self->exporter, self->fd);
 
 	for (ext = 0; ext <= (variant->level >= 1); ext++) {
-		u8 type = ext ? PCI_TPH_REQ_EXT_TPH : PCI_TPH_REQ_TPH_ONLY;
+		u8 type = req_type(ext);
 		u32 flags = ext ? EXTENDED : 0;
 		u16 tag = ext ? XTAG : TAG;
 
@@ -472,32 +528,78 @@ TEST_F_TIMEOUT(peers, requests, 120)
 	}
 }
 
+/* The vector can come later than the tag, which is a snapshot all the same. */
+TEST_F_TIMEOUT(peers, msix, 120)
+{
+	struct peer *msix = &self->msix;
+	int ext;
+
+	if (variant->level < 1)
+		SKIP(return, "No table at this level");
+
+	importer_open(self->sim, self->iommu, msix, "hb0/rp0/sw0/dp5/ep0");
+
+	for (ext = 0; ext <= 1; ext++) {
+		publish(&self->exporter, self->fd);
+		vfio_pci_tph_enable(msix->device, PCI_TPH_ST_IV_MODE,
+				    req_type(ext));
+		ASSERT_EQ(1, st_one(msix, ext ? EXTENDED : 0, self->fd));
+		ASSERT_EQ(0, hw_entry(self->sim, msix, 0));
+		vfio_pci_dma_buf_tph(self->exporter.device, self->fd, 0, 0, 0,
+				     0);
+
+		vfio_pci_msix_enable(msix->device, 0, 1);
+		ASSERT_EQ(ext ? XTAG : TAG, hw_entry(self->sim, msix, 0));
+		check_request(self->trace, msix, &self->exporter, PH, 0,
+			      ext ? XTAG : TAG, ext);
+		vfio_pci_msix_disable(msix->device);
+	}
+}
+
 /* Tags of a buffer of the device's own are literal tags. */
 TEST_F_TIMEOUT(peers, own_buffer, 120)
 {
 	bool literal = variant->level >= 3;
+	struct peer *exporter = &self->exporter;
 	struct vfio_device_feature_tph_resolve r;
+	int copy = dup(self->fd), i, ret;
 	u32 dests[2];
 
-	publish(&self->exporter, self->fd);
-	vfio_pci_tph_opt_in(self->exporter.device);
+	ASSERT_GE(copy, 0);
+	publish(exporter, self->fd);
+	vfio_pci_tph_opt_in(exporter->device);
 
-	ASSERT_EQ(literal ? 0 : -EINVAL,
-		  resolve(&self->exporter, 0, self->fd, &r));
-	ASSERT_EQ(literal ? VALID_PH | VALID_ST : PCI_TPH_UNTOUCHED, r.valid);
+	for (i = 0; i < 4; i++) {
+		int fd = i < 2 ? self->fd : copy;
+		bool ext = i % 2;
+		u32 flags = ext ? EXTENDED : 0;
+		u16 tag = ext ? XTAG : TAG;
+
+		ret = literal ? 0 : -EINVAL;
+		if (ext && variant->level < 1)
+			ret = -EOPNOTSUPP;
+		ASSERT_EQ(ret, resolve(exporter, flags, fd, &r));
+		ASSERT_EQ(literal ? VALID_PH | VALID_ST : PCI_TPH_UNTOUCHED,
+			  r.valid);
+		if (literal)
+			ASSERT_EQ(tag, r.st);
+		if (variant->level < 1)
+			continue;
+
+		vfio_pci_tph_enable(exporter->device, PCI_TPH_ST_IV_MODE,
+				    req_type(ext));
+		ASSERT_EQ(literal ? 1 : -EINVAL, st_one(exporter, flags, fd));
+		ASSERT_EQ(literal ? tag : 0, hw_entry(self->sim, exporter, 0));
+	}
+	close(copy);
 	if (variant->level < 1)
 		return;
-
-	ASSERT_EQ(literal ? 1 : -EINVAL,
-		  st_one(&self->exporter, 0, self->fd));
-	ASSERT_EQ(literal ? TAG : 0, hw_entry(self->sim, &self->exporter, 0));
 
 	/* Nor later in a batch */
 	dests[0] = export_buf(&self->table);
 	dests[1] = self->fd;
 	ASSERT_EQ(literal ? 2 : 1,
-		  __vfio_pci_tph_st(self->exporter.device, SRC_DMABUF, 0, 2,
-				    dests));
+		  __vfio_pci_tph_st(exporter->device, SRC_DMABUF, 0, 2, dests));
 	close(dests[0]);
 }
 
@@ -507,7 +609,6 @@ TEST_F_TIMEOUT(peers, bad_files, 120)
 	struct vfio_device_feature_tph_resolve r;
 	struct peer *exporter = &self->exporter;
 	int closed, file, foreign, i;
-	u32 dests[3];
 
 	publish(exporter, self->fd);
 
@@ -543,34 +644,13 @@ TEST_F_TIMEOUT(peers, bad_files, 120)
 		ASSERT_EQ(-EINVAL, __vfio_pci_dma_buf_tph(exporter->device,
 							  foreign, ST, 1, 0, 0));
 
-	if (variant->level >= 1) {
-		struct vfio_pci_device *device = self->table.device;
-
-		ASSERT_EQ(-EBADF, st_one(&self->table, 0, closed));
-		ASSERT_EQ(-EINVAL, st_one(&self->table, 0, file));
-		if (foreign >= 0) {
-			ASSERT_EQ(1, st_one(&self->table, 0, foreign));
-			ASSERT_EQ(-ENOENT,
-				  st_one(&self->table, REQUIRE_ST, foreign));
-		}
-
-		/* What comes before the bad one is done. */
-		vfio_pci_tph_enable(device, PCI_TPH_ST_IV_MODE,
-				    PCI_TPH_REQ_TPH_ONLY);
-		dests[0] = self->fd;
-		dests[1] = self->fd;
-		dests[2] = closed;
-		vfio_pci_tph_st(device, VFIO_DEVICE_TPH_SRC_NONE, 0, 4, NULL);
-		ASSERT_EQ(2, __vfio_pci_tph_st(device, SRC_DMABUF, 0, 3, dests));
-		ASSERT_EQ(TAG, hw_entry(self->sim, &self->table, 1));
-		ASSERT_EQ(0, hw_entry(self->sim, &self->table, 2));
-		dests[0] = closed;
-		ASSERT_EQ(-EBADF, __vfio_pci_tph_st(device, SRC_DMABUF, 1, 3,
-						    dests));
-		ASSERT_EQ(TAG, hw_entry(self->sim, &self->table, 1));
-		ASSERT_EQ(PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE,
-					     PCI_TPH_REQ_TPH_ONLY),
-			  vfio_pci_tph_ctrl(device));
+	if (variant->level >= 1 && foreign >= 0) {
+		ASSERT_EQ(1, st_one(&self->table, 0, self->fd));
+		ASSERT_EQ(TAG, hw_entry(self->sim, &self->table, 0));
+		ASSERT_EQ(-ENOENT, st_one(&self->table, REQUIRE_ST, foreign));
+		ASSERT_EQ(TAG, hw_entry(self->sim, &self->table, 0));
+		ASSERT_EQ(1, st_one(&self->table, 0, foreign));
+		ASSERT_EQ(0, hw_entry(self->sim, &self->table, 0));
 	}
 
 	/* Nobody who has asked is attached any more. */
@@ -579,6 +659,88 @@ TEST_F_TIMEOUT(peers, bad_files, 120)
 	if (foreign >= 0)
 		close(foreign);
 	close(file);
+}
+
+/*
+ * Each entry of a batch in turn is the bad one: what comes before it is done, the
+ * rest is as it was, and TPH is on.
+ */
+static void check_partial(FIXTURE_DATA(peers) *self, bool ext, int bad,
+			  u32 modifiers, int bad_ret)
+{
+	u32 ctrl = PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE, req_type(ext));
+	u32 flags = SRC_DMABUF | (ext ? EXTENDED : 0);
+	struct vfio_pci_device *device = self->table.device;
+	u16 old = ext ? OLD_XTAG : OLD_TAG;
+	u16 tag = ext ? XTAG : TAG;
+	int i, k, ret;
+
+	for (k = 0; k < 4; k++) {
+		u32 dests[] = { self->fd, self->fd, self->fd, self->fd };
+
+		/* This also shows that nobody is attached any more. */
+		vfio_pci_dma_buf_tph(self->exporter.device, self->fd,
+				     ST | ST_EXT, OLD_TAG, OLD_XTAG, 0);
+		vfio_pci_tph_st(device, flags, 0, ARRAY_SIZE(dests), dests);
+		publish(&self->exporter, self->fd);
+
+		dests[k] = bad;
+		ret = __vfio_pci_tph_st(device, flags | modifiers, 0,
+					ARRAY_SIZE(dests), dests);
+		VFIO_ASSERT_EQ(ret, k ?: bad_ret, "%d in entry %d\n", bad_ret,
+			       k);
+		for (i = 0; i < ARRAY_SIZE(dests); i++)
+			VFIO_ASSERT_EQ(hw_entry(self->sim, &self->table, i),
+				       i < k ? tag : old,
+				       "%d in entry %d: entry %d\n", bad_ret, k,
+				       i);
+		VFIO_ASSERT_EQ(vfio_pci_tph_ctrl(device), ctrl);
+		VFIO_ASSERT_EQ(pci_sim_tph_ctrl(self->sim, self->table.ep), ctrl);
+	}
+}
+
+/* All that can be wrong with a dma-buf, or what is taken for one */
+TEST_F_TIMEOUT(peers, partial, 120)
+{
+	struct peer *exporter = &self->exporter;
+	int closed, file, gone, poor, revoked, ext;
+
+	if (variant->level < 1)
+		SKIP(return, "No table at this level");
+
+	peer_open(self->sim, self->iommu, &self->ns, "hb0/rp0/sw0/dp3/ep0");
+	gone = export_buf(&self->ns);
+	peer_close(&self->ns);
+	revoked = export_buf(&self->bare);
+	vfio_pci_cmd_clear(self->bare.device, PCI_COMMAND_MEMORY);
+	poor = export_buf(exporter);
+	file = open("/dev/null", O_RDWR | O_CLOEXEC);
+	closed = dup(file);
+	close(closed);
+
+	for (ext = 0; ext <= 1; ext++) {
+		vfio_pci_tph_enable(self->table.device, PCI_TPH_ST_IV_MODE,
+				    req_type(ext));
+		check_partial(self, ext, closed, 0, -EBADF);
+		check_partial(self, ext, file, 0, -EINVAL);
+		check_partial(self, ext, gone, 0, -ENODEV);
+		check_partial(self, ext, revoked, 0, -ENODEV);
+
+		/* No tag at all, none but 0, and one of the other kind */
+		vfio_pci_dma_buf_tph(exporter->device, poor, 0, 0, 0, 0);
+		check_partial(self, ext, poor, REQUIRE_ST, -ENOENT);
+		vfio_pci_dma_buf_tph(exporter->device, poor, ST | ST_EXT, 0, 0,
+				     PH);
+		check_partial(self, ext, poor, REQUIRE_ST, -ENOENT);
+		vfio_pci_dma_buf_tph(exporter->device, poor, ext ? ST : ST_EXT,
+				     TAG, XTAG, PH);
+		check_partial(self, ext, poor, REQUIRE_ST, -ENOENT);
+	}
+
+	close(file);
+	close(poor);
+	close(revoked);
+	close(gone);
 }
 
 /* A dma-buf is an affair of the device that has exported it, as it is open. */
@@ -617,7 +779,12 @@ TEST_F_TIMEOUT(peers, revoked, 120)
 	publish(exporter, self->fd);
 	vfio_pci_cmd_clear(exporter->device, PCI_COMMAND_MEMORY);
 	ASSERT_EQ(-ENODEV, resolve(&self->table, 0, self->fd, &r));
+	ASSERT_EQ(PCI_TPH_UNTOUCHED, r.valid);
+	if (variant->level >= 1)
+		ASSERT_EQ(-ENODEV, st_one(&self->table, 0, self->fd));
 	vfio_pci_cmd_set(exporter->device, PCI_COMMAND_MEMORY);
+	if (variant->level >= 1)
+		ASSERT_EQ(1, st_one(&self->table, REQUIRE_ST, self->fd));
 	check_resolve(&self->table, variant->level, self->fd, ST | ST_EXT, TAG,
 		      XTAG, PH, false);
 
@@ -724,10 +891,22 @@ static struct iommu_ioas_map_file map_file(struct iommu *iommu, int fd)
 	return map;
 }
 
+static void unmap_file(struct iommu *iommu,
+		       const struct iommu_ioas_map_file *map)
+{
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap),
+		.ioas_id = iommu->ioas_id,
+		.iova = map->iova,
+		.length = map->length,
+	};
+
+	VFIO_ASSERT_EQ(ioctl(iommu->iommufd, IOMMU_IOAS_UNMAP, &unmap), 0);
+}
+
 /* iommufd maps as ever, does not ask, and so keeps nobody from publishing. */
 TEST_F_TIMEOUT(peers, iommufd, 120)
 {
-	struct iommu_ioas_unmap unmap = { .size = sizeof(unmap) };
 	struct pci_sim_desc desc = {
 		.op = PCI_SIM_OP_WRITE,
 		.src = PATTERN,
@@ -744,16 +923,21 @@ TEST_F_TIMEOUT(peers, iommufd, 120)
 	ASSERT_EQ(0, pci_sim_engine_run(self->bare.device, &desc));
 	ASSERT_EQ(PATTERN, buf_data(&self->exporter)[0]);
 
-	/* Revoked and back */
+	/* What has been revoked does not come back, it has to be mapped anew. */
 	vfio_pci_cmd_clear(self->exporter.device, PCI_COMMAND_MEMORY);
 	ASSERT_EQ(-EIO, pci_sim_engine_run(self->bare.device, &desc));
 	vfio_pci_cmd_set(self->exporter.device, PCI_COMMAND_MEMORY);
 	vfio_pci_dma_buf_tph(self->exporter.device, self->fd, 0, 0, 0, 0);
+	desc.src = ~PATTERN;
+	ASSERT_EQ(-EIO, pci_sim_engine_run(self->bare.device, &desc));
+	ASSERT_EQ(PATTERN, buf_data(&self->exporter)[0]);
+	unmap_file(self->iommu, &map);
 
-	unmap.ioas_id = self->iommu->ioas_id;
-	unmap.iova = map.iova;
-	unmap.length = map.length;
-	ASSERT_EQ(0, ioctl(self->iommu->iommufd, IOMMU_IOAS_UNMAP, &unmap));
+	map = map_file(self->iommu, self->fd);
+	desc.dst = map.iova;
+	ASSERT_EQ(0, pci_sim_engine_run(self->bare.device, &desc));
+	ASSERT_EQ(~PATTERN, buf_data(&self->exporter)[0]);
+	unmap_file(self->iommu, &map);
 }
 
 /* --- What it takes to publish --- */
@@ -1066,77 +1250,96 @@ TEST_F_TIMEOUT(kernel, ranges, 120)
 	close(fd);
 }
 
+/* Importers are told both tags of a CPU, and send the one of their kind. */
+static void check_memory(struct pci_sim_trace *trace, const char *bdf, int fd,
+			 const u64 *data, u16 st, bool ext)
+{
+	const struct pci_sim_record *record;
+	int importer = attach(fd, bdf);
+	static u64 pattern = PATTERN;
+	u16 st_ext = st + 0xa00;
+
+	check_told(importer, false, 0, st, 0);
+	check_told(importer, true, 0, st_ext, 0);
+
+	pci_sim_trace_start(trace);
+	pci_sim_dmabuf_write(importer, ++pattern, 0, 64);
+	pci_sim_trace_stop(trace);
+
+	VFIO_ASSERT_EQ(*data, pattern);
+	record = pci_sim_trace_first_write(trace, bdf);
+	VFIO_ASSERT_NOT_NULL(record);
+	VFIO_ASSERT_EQ(record->fate, PCI_SIM_FATE_OK);
+	VFIO_ASSERT_EQ(record->flags, PCI_SIM_RECORD_TH |
+		       (ext ? PCI_SIM_RECORD_PREFIX : 0));
+	VFIO_ASSERT_EQ(record->st, ext ? st_ext : st);
+	close(importer);
+}
+
 /* The tag of a CPU depends on the host bridge that the requester is below. */
 TEST_F_TIMEOUT(single, cpu_memory, 120)
 {
+	int nr_cpus = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 2 : 1;
+	struct vfio_device_feature_tph_resolve r, of_cpu;
 	const char *reason = setup_tph(3);
 	char importers[2][PCI_SIM_BDF_SIZE];
-	const struct pci_sim_record *record;
-	struct vfio_device_feature_tph_resolve r, cpu;
 	struct pci_sim_trace *trace;
 	struct pci_sim *sim;
 	struct iommu *iommu;
 	struct peer peer;
-	u16 st[2], st_ext;
-	int fd, file, i;
+	int cpu, fd, i;
+	u16 last = 0;
 	u64 *data;
-	u8 ph;
 
 	if (!reason && !pci_sim_dmabuf_available())
 		reason = "pci_sim_dmabuf is not available";
 	if (reason)
 		SKIP(return, "%s", reason);
+	if (nr_cpus < 2)
+		TH_LOG("Only CPU 0 is tested");
 
 	sim = pci_sim_init(SIM_NAME);
 	pci_sim_add(sim, "hb0/rp0/ep0", NULL);
 	pci_sim_add(sim, "hb0/rp1/ep0", "tph_loc=0");
-	pci_sim_add(sim, "hb1/rp0/ep0", NULL);
+	pci_sim_add(sim, "hb1/rp0/ep0", "tph_ext=1");
 	pci_sim_set(sim, "hb0", "acpi_path", "\\_SB.PSM0");
 	pci_sim_set(sim, "hb1", "acpi_path", "\\_SB.PSM1");
 	pci_sim_set_live(sim, true);
 	trace = pci_sim_trace_init();
 
-	fd = pci_sim_dmabuf_export(SZ_4K, 0);
-	data = mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, fd, 0);
-	ASSERT_NE(MAP_FAILED, data);
-
 	for (i = 0; i < 2; i++) {
 		pci_sim_get_bdf(sim, i ? "hb1/rp0/ep0" : "hb0/rp0/ep0",
 				importers[i]);
 		sysfs_driver_bind(importers[i], PCI_SIM_DMABUF_DRIVER);
-		file = attach(fd, importers[i]);
-		ASSERT_EQ(0, __pci_sim_dmabuf_get_tph(file, false, &st[i], &ph));
-		ASSERT_EQ(0, __pci_sim_dmabuf_get_tph(file, true, &st_ext, &ph));
-		ASSERT_EQ(0xa00, st_ext - st[i]);
-
-		pci_sim_trace_start(trace);
-		pci_sim_dmabuf_write(file, PATTERN + i, 0, 64);
-		pci_sim_trace_stop(trace);
-		ASSERT_EQ(PATTERN + i, data[0]);
-		record = pci_sim_trace_first_write(trace, importers[i]);
-		ASSERT_NE(NULL, record);
-		ASSERT_EQ(PCI_SIM_RECORD_TH, record->flags);
-		ASSERT_EQ(st[i], record->st);
-		close(file);
 	}
-	ASSERT_EQ(0x20, st[1] - st[0]);
-
-	/* A user of vfio is told what it is told about the CPU. */
 	iommu = iommu_init(MODE_IOMMUFD);
-	peer_open(sim, iommu, &peer, "hb0/rp1/ep0");
-	vfio_pci_tph_opt_in(peer.device);
-	ASSERT_EQ(0, resolve(&peer, 0, fd, &r));
-	ASSERT_EQ(0, __vfio_pci_tph_resolve(peer.device,
-					    VFIO_DEVICE_TPH_SRC_CPU_VOLATILE, 0,
-					    &cpu));
-	ASSERT_EQ(VALID_PH | VALID_ST, r.valid);
-	ASSERT_EQ(st[0], r.st);
-	ASSERT_EQ(cpu.st, r.st);
+	importer_open(sim, iommu, &peer, "hb0/rp1/ep0");
+
+	for (cpu = 0; cpu < nr_cpus; cpu++) {
+		fd = pci_sim_dmabuf_export(SZ_4K, cpu);
+		data = mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, fd, 0);
+		ASSERT_NE(MAP_FAILED, data);
+
+		/* A user of vfio is told what it is told about the CPU. */
+		ASSERT_EQ(0, __vfio_pci_tph_resolve(peer.device, SRC_CPU_V, cpu,
+						    &of_cpu));
+		ASSERT_EQ(VALID_ST, of_cpu.valid);
+		ASSERT_NE(last, of_cpu.st);
+		last = of_cpu.st;
+		ASSERT_EQ(0, resolve(&peer, 0, fd, &r));
+		ASSERT_EQ(VALID_PH | VALID_ST, r.valid);
+		ASSERT_EQ(of_cpu.st, r.st);
+
+		for (i = 0; i < 2; i++)
+			check_memory(trace, importers[i], fd, data,
+				     of_cpu.st + 0x20 * i, i);
+
+		ASSERT_EQ(0, munmap(data, SZ_4K));
+		close(fd);
+	}
+
 	peer_close(&peer);
 	iommu_cleanup(iommu);
-
-	ASSERT_EQ(0, munmap(data, SZ_4K));
-	close(fd);
 	pci_sim_trace_cleanup(trace);
 	pci_sim_cleanup(sim);
 }
@@ -1148,6 +1351,8 @@ struct fail_args {
 	int importer;
 	int fd;
 	int memory;
+	/* What RESOLVE tells about @memory */
+	u8 valid;
 };
 
 static int fail_export(struct fail_args *args)
@@ -1167,8 +1372,13 @@ static int fail_publish(struct fail_args *args)
 static int fail_resolve(struct fail_args *args)
 {
 	struct vfio_device_feature_tph_resolve r;
+	int ret = resolve(args->peer, 0, args->memory, &r);
 
-	return resolve(args->peer, 0, args->memory, &r);
+	/* A fault does not make hints disappear. */
+	if (!ret)
+		VFIO_ASSERT_EQ(r.valid, args->valid);
+
+	return ret;
 }
 
 static int fail_write(struct fail_args *args)
@@ -1246,14 +1456,17 @@ TEST_F_TIMEOUT(peers, fail_nth, 300)
 
 	if (fd < 0)
 		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
-	if (variant->level < 1)
-		SKIP(return, "The level allows no table");
 
 	publish(&self->exporter, self->fd);
 	args.fd = self->fd;
 	args.memory = export_buf(&self->exporter);
 	publish(&self->exporter, args.memory);
-	EXPECT_GT(fail_each(fd, fail_st, &args), 0);
+	args.valid = VALID_PH;
+	if (told(args.peer, variant->level))
+		args.valid |= VALID_ST;
+	EXPECT_GT(fail_each(fd, fail_resolve, &args), 0);
+	if (variant->level >= 1)
+		EXPECT_GT(fail_each(fd, fail_st, &args), 0);
 	close(fd);
 
 	/* Nothing is attached any more. */

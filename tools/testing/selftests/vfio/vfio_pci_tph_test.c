@@ -1823,6 +1823,9 @@ static void leave_on(struct tph_device *d)
 {
 	int i;
 
+	if (d->sim && cap_loc(d->cap) == PCI_TPH_LOC_MSIX)
+		dirty_msix_table(d);
+
 	for (i = PCI_TPH_BASE_SIZEOF; i + 4 <= d->len; i += 4)
 		raw_write(d, i, 0x00220011);
 
@@ -1846,8 +1849,6 @@ TEST_F(vfio_pci_tph_test, left_on)
 	struct tph_device *d = &self->d;
 
 	tph_close(d);
-	if (d->sim && cap_loc(d->cap) == PCI_TPH_LOC_MSIX)
-		dirty_msix_table(d);
 	leave_on(d);
 	tph_open(d);
 	check_clean(d);

@@ -181,13 +181,35 @@ static void st_direct_wide(struct kunit *test)
 	st_test_fails(test, 0xffff, -EOPNOTSUPP);
 }
 
+/* Below no Root Port CPUs have no tags, and so no index. */
+static void st_cpu_fails(struct kunit *test)
+{
+	struct st_test *t = test->priv;
+	u16 index = 0xa5a5;
+
+	t->dev->pdev = kunit_kzalloc(test, sizeof(*t->dev->pdev), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->dev->pdev);
+	t->dev->pdev->bus = kunit_kzalloc(test, sizeof(*t->dev->pdev->bus),
+					  GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->dev->pdev->bus);
+
+	KUNIT_EXPECT_EQ(test, mlx5_st_alloc_index(t->dev, TPH_MEM_TYPE_VM, 0,
+						  &index), -ENODEV);
+	KUNIT_EXPECT_EQ(test, index, 0xa5a5);
+	KUNIT_EXPECT_EQ(test, t->writes, 0);
+}
+
 static void st_none(struct kunit *test)
 {
 	struct st_test *t = test->priv;
 	struct mlx5_st *st = t->dev->st;
+	u16 index = 0xa5a5;
 
 	t->dev->st = NULL;
 	st_test_fails(test, 0x41, -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, mlx5_st_alloc_index(t->dev, TPH_MEM_TYPE_VM, 0,
+						  &index), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, index, 0xa5a5);
 	KUNIT_EXPECT_EQ(test, mlx5_st_dealloc_index(t->dev, 1), -EOPNOTSUPP);
 	t->dev->st = st;
 }
@@ -229,6 +251,7 @@ static struct kunit_case st_test_cases[] = {
 	KUNIT_CASE(st_table_unbalanced),
 	KUNIT_CASE(st_direct),
 	KUNIT_CASE(st_direct_wide),
+	KUNIT_CASE(st_cpu_fails),
 	KUNIT_CASE(st_none),
 	{}
 };
