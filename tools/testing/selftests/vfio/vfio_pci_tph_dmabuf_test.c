@@ -665,7 +665,7 @@ TEST_F_TIMEOUT(peers, bad_files, 120)
  * Each entry of a batch in turn is the bad one: what comes before it is done, the
  * rest is as it was, and TPH is on.
  */
-static void check_partial(FIXTURE_DATA(peers) *self, bool ext, int bad,
+static void check_partial(FIXTURE_DATA(peers) * self, bool ext, int bad,
 			  u32 modifiers, int bad_ret)
 {
 	u32 ctrl = PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE, req_type(ext));

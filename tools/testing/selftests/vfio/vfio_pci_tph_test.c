@@ -18,9 +18,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -114,6 +116,9 @@ struct tph_device {
 	u32 cap;
 	u16 len;
 	int nr_msix;
+
+	/* The table of a simulated device when the trace was started */
+	u16 table[MAX_ENTRIES];
 };
 
 /* --- ACPI Processor UIDs, which need not be the numbers of the CPUs --- */
@@ -184,21 +189,35 @@ static u32 cpu_uid(u32 cpu)
 
 #define VFIO_PCI_PARAMETERS	"/sys/module/vfio_pci/parameters"
 
-static int write_value(const char *dir, const char *file, const char *value)
+/* What it was before the first test */
+static char enable_sriov[2] = "N";
+
+/* A test that has failed may have left something without its teardown. */
+static void undo(void)
 {
-	char path[PATH_MAX];
-	ssize_t ret;
-	int fd;
+	/* A hierarchy keeps vfio-pci in use. */
+	if (!device_bdf && pci_sim_available())
+		pci_sim_remove(SIM_NAME);
 
-	snprintf_assert(path, sizeof(path), "%s/%s", dir, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
+	__sysfs_write(VFIO_PCI_PARAMETERS, "enable_sriov", enable_sriov);
+	/* Or the next suspend would be a test */
+	__sysfs_write("/sys/power", "pm_test", "none");
+}
 
-	ret = write(fd, value, strlen(value));
-	VFIO_ASSERT_EQ(close(fd), 0);
+/* Fork a child that ends with the test, which exits where something fails. */
+static pid_t fork_child(void)
+{
+	pid_t test = getpid(), child = fork();
 
-	return ret < 0 ? -1 : 0;
+	VFIO_ASSERT_GE(child, 0);
+	if (child)
+		return child;
+
+	VFIO_ASSERT_EQ(prctl(PR_SET_PDEATHSIG, SIGKILL), 0);
+	if (getppid() != test)
+		_exit(255);
+
+	return 0;
 }
 
 /* --- What a device should show --- */
@@ -334,7 +353,7 @@ static int write_device(struct tph_device *d, const char *file,
 
 	snprintf_assert(dir, sizeof(dir), "/sys/bus/pci/devices/%s", d->bdf);
 
-	return write_value(dir, file, value);
+	return __sysfs_write(dir, file, value);
 }
 
 static u32 user_read(struct tph_device *d, u16 offset)
@@ -350,9 +369,17 @@ static u32 hw_ctrl(struct tph_device *d)
 	return raw_read(d, PCI_TPH_CTRL);
 }
 
+/* Return how many there are, of which at most MAX_ENTRIES are stored. */
+static int hw_entries(struct tph_device *d, u16 *entries)
+{
+	memset(entries, 0, MAX_ENTRIES * sizeof(*entries));
+
+	return pci_sim_st_table(d->sim, d->ep, entries, MAX_ENTRIES);
+}
+
 static void hw_table(struct tph_device *d, u16 *entries)
 {
-	int nr = pci_sim_st_table(d->sim, d->ep, entries, MAX_ENTRIES);
+	int nr = hw_entries(d, entries);
 
 	VFIO_ASSERT_GE(nr, nr_entries(d));
 }
@@ -391,6 +418,17 @@ static void check_ctrl(struct tph_device *d, u32 ctrl)
 	if (debugfs_line(d, "PCI core: ", line, sizeof(line)))
 		VFIO_ASSERT_EQ(strtoul(line + strlen("PCI core: "), NULL, 0),
 			       ctrl);
+}
+
+/* Return 0 or -errno. */
+static int try_ctrl(struct tph_device *d, u32 ctrl)
+{
+	ssize_t ret;
+
+	ret = pwrite(d->device->fd, &ctrl, sizeof(ctrl),
+		     d->device->config_space.offset + d->pos + PCI_TPH_CTRL);
+
+	return ret < 0 ? -errno : 0;
 }
 
 /* Choose mode and type, and see that this worked. */
@@ -515,8 +553,26 @@ static void program(struct tph_device *d, int start, int count, u32 cpu)
 /* MSI-X entries exist while their vectors do. */
 static void enable_vectors(struct tph_device *d)
 {
-	if (cap_loc(d->cap) == PCI_TPH_LOC_MSIX)
+	if (cap_loc(d->cap) == PCI_TPH_LOC_MSIX &&
+	    d->device->msi_eventfds[0] < 0)
 		vfio_pci_msix_enable(d->device, 0, nr_entries(d));
+}
+
+/* Return the Linux interrupt of an MSI-X vector, or -1. */
+static int vector_irq(struct tph_device *d, u32 vector)
+{
+	FILE *file = fopen("/proc/interrupts", "re");
+	char line[1024], name[64];
+	int irq, ret = -1;
+
+	VFIO_ASSERT_NOT_NULL(file);
+	snprintf_assert(name, sizeof(name), "vfio-msix[%u](%s)", vector, d->bdf);
+	while (ret < 0 && fgets(line, sizeof(line), file))
+		if (strstr(line, name) && sscanf(line, "%d:", &irq) == 1)
+			ret = irq;
+	fclose(file);
+
+	return ret;
 }
 
 /* Opt in, and where there is a table fill it with the tag of CPU 0. */
@@ -532,13 +588,25 @@ static void tph_start(struct tph_device *d)
 	program(d, 0, nr_entries(d), 0);
 }
 
-static void check_started(struct tph_device *d)
+/* The same with TPH off: the table is filled all the same. */
+static void tph_start_off(struct tph_device *d)
+{
+	tph_start(d);
+	set_ctrl(d, CTRL_OFF);
+}
+
+static void check_filled(struct tph_device *d, u32 ctrl)
 {
 	u16 tags[MAX_ENTRIES];
 
 	fill_tags(tags, 0, MAX_ENTRIES, has_table(d) ? TAG_V(0) : 0);
-	check_ctrl(d, ctrl_on(d));
+	check_ctrl(d, ctrl);
 	check_table(d, tags);
+}
+
+static void check_started(struct tph_device *d)
+{
+	check_filled(d, ctrl_on(d));
 }
 
 /* --- The trace of config accesses --- */
@@ -586,8 +654,11 @@ static void account_ctrl(struct cap_accesses *accesses, u32 old, u32 new)
 
 static void trace_start(struct tph_device *d)
 {
-	if (d->trace)
-		pci_sim_trace_start(d->trace);
+	if (!d->trace)
+		return;
+
+	hw_entries(d, d->table);
+	pci_sim_trace_start(d->trace);
 }
 
 /* @ctrl is the control register at the start; returns it at the end. */
@@ -622,16 +693,37 @@ static u32 trace_stop(struct tph_device *d, u32 ctrl,
 	return ctrl;
 }
 
-/* Nothing was done to the device's capability since trace_start(). */
+/*
+ * Nothing was done to the device's capability since trace_start(), nor to a
+ * table in MSI-X, where accesses leave no record.
+ */
 static void check_untouched(struct tph_device *d)
 {
 	struct cap_accesses accesses;
+	u16 entries[MAX_ENTRIES];
+	int i;
 
 	if (!d->trace)
 		return;
 
 	trace_stop(d, 0, &accesses);
 	VFIO_ASSERT_EQ(accesses.all, 0);
+
+	hw_entries(d, entries);
+	for (i = 0; i < MAX_ENTRIES; i++)
+		VFIO_ASSERT_EQ(entries[i], d->table[i], "Entry %d\n", i);
+}
+
+/* The device has not been reset since trace_start(). */
+static void check_not_reset(struct tph_device *d)
+{
+	size_t i;
+
+	pci_sim_trace_stop(d->trace);
+	for (i = 0; i < d->trace->nr; i++)
+		VFIO_ASSERT_FALSE(d->trace->records[i].type == PCI_SIM_RESET &&
+				  pci_sim_record_match(&d->trace->records[i],
+						       d->bdf));
 }
 
 static u32 count_cap_writes(struct tph_device *d, u16 size)
@@ -714,24 +806,13 @@ static void check_no_hint(struct tph_device *d, u16 vector)
 	VFIO_ASSERT_EQ(record.flags & PCI_SIM_RECORD_TH, 0);
 }
 
-static void check_hint(struct tph_device *d, u16 vector, u8 ph, u16 st)
+static void check_hint(struct tph_device *d, u16 vector, u8 ph, u16 st,
+		       bool ext)
 {
 	struct pci_sim_record record = dma_write(d, vector, ph);
+	u8 flags = PCI_SIM_RECORD_TH | (ext ? PCI_SIM_RECORD_PREFIX : 0);
 
-	VFIO_ASSERT_EQ(record.flags & PCI_SIM_RECORD_TH, PCI_SIM_RECORD_TH);
-	VFIO_ASSERT_EQ(record.flags & PCI_SIM_RECORD_PREFIX, 0);
-	VFIO_ASSERT_EQ(record.ph, ph);
-	VFIO_ASSERT_EQ(record.st, st, "Vector %u\n", vector);
-}
-
-/* The same with a 16-bit tag */
-static void check_ext_hint(struct tph_device *d, u16 vector, u8 ph, u16 st)
-{
-	struct pci_sim_record record = dma_write(d, vector, ph);
-
-	VFIO_ASSERT_EQ(record.flags & PCI_SIM_RECORD_TH, PCI_SIM_RECORD_TH);
-	VFIO_ASSERT_EQ(record.flags & PCI_SIM_RECORD_PREFIX,
-		       PCI_SIM_RECORD_PREFIX);
+	VFIO_ASSERT_EQ(record.flags, flags, "Vector %u\n", vector);
 	VFIO_ASSERT_EQ(record.ph, ph);
 	VFIO_ASSERT_EQ(record.st, st, "Vector %u\n", vector);
 }
@@ -788,6 +869,16 @@ FIXTURE_VARIANT_ADD(vfio_pci_tph_test, cap_2) {
 	.loc = PCI_TPH_LOC_CAP,
 };
 
+FIXTURE_VARIANT_ADD(vfio_pci_tph_test, msix_2) {
+	.level = 2,
+	.loc = PCI_TPH_LOC_MSIX,
+};
+
+FIXTURE_VARIANT_ADD(vfio_pci_tph_test, none_3) {
+	.level = 3,
+	.loc = PCI_TPH_LOC_NONE,
+};
+
 FIXTURE_VARIANT_ADD(vfio_pci_tph_test, cap_3) {
 	.level = 3,
 	.loc = PCI_TPH_LOC_CAP,
@@ -836,10 +927,7 @@ static const char *device_setup(struct tph_device *d, int level, u32 loc)
 	if (!device_bdf && !pci_sim_available())
 		return "No device was given, and pci_sim is not available";
 
-	/* A hierarchy that a failed test left keeps vfio-pci in use. */
-	if (!device_bdf)
-		pci_sim_remove(SIM_NAME);
-
+	undo();
 	reason = vfio_pci_tph_set_level(level);
 	if (reason)
 		return reason;
@@ -1298,8 +1386,7 @@ static void check_ctrl_write(struct tph_device *d, u32 old, u32 new,
 
 	VFIO_ASSERT_EQ(hw_ctrl(d), expected, "%#x at %d, width %d\n", new,
 		       offset, width);
-	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), expected,
-		       "%#x at %d, width %d\n", new, offset, width);
+	check_ctrl(d, expected);
 }
 
 static void check_ctrl_writes(struct tph_device *d, u32 old, u32 new)
@@ -1414,7 +1501,7 @@ TEST_F(vfio_pci_tph_test, requests)
 
 	set_ctrl(d, CTRL_NS);
 	for (ph = 0; ph < 4; ph++)
-		check_hint(d, 0, ph, 0);
+		check_hint(d, 0, ph, 0, false);
 
 	if (has_table(d)) {
 		enable_vectors(d);
@@ -1422,17 +1509,17 @@ TEST_F(vfio_pci_tph_test, requests)
 		program(d, 3, 1, other_cpu());
 
 		/* No ST mode has no use for the table. */
-		check_hint(d, 3, 1, 0);
+		check_hint(d, 3, 1, 0, false);
 
 		set_ctrl(d, CTRL_IV);
-		check_hint(d, 0, 2, TAG_V(0));
-		check_hint(d, 1, 3, 0);
-		check_hint(d, 3, 0, TAG_V(other_cpu()));
+		check_hint(d, 0, 2, TAG_V(0), false);
+		check_hint(d, 1, 3, 0, false);
+		check_hint(d, 3, 0, TAG_V(other_cpu()), false);
 
 		vfio_pci_tph_st(d->device, SRC_CPU_P, 3, 1, (u32[]){ 0 });
-		check_hint(d, 3, 1, TAG_P(0));
+		check_hint(d, 3, 1, TAG_P(0), false);
 		vfio_pci_tph_st(d->device, SRC_NONE, 3, 1, NULL);
-		check_hint(d, 3, 1, 0);
+		check_hint(d, 3, 1, 0, false);
 	}
 
 	if (shown_cap(d->cap, d->level) & PCI_TPH_CAP_ST_DS) {
@@ -1456,12 +1543,11 @@ TEST_F(vfio_pci_tph_test, requests)
 /* Another bit of the PCI core's about the device, in a process of its own */
 static pid_t toggle_other_bit(struct tph_device *d)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 	char path[PATH_MAX];
 	char value;
 	int fd, i;
 
-	VFIO_ASSERT_GE(child, 0);
 	if (child)
 		return child;
 
@@ -1512,7 +1598,7 @@ TEST_F(vfio_pci_tph_test, sysfs_reset)
 
 	check_started(d);
 	if (d->sim)
-		check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0);
+		check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0, false);
 }
 
 static void set_power_state(struct tph_device *d, u16 state)
@@ -1562,7 +1648,7 @@ static void check_power_state(struct tph_device *d)
 	check_ctrl(d, ctrl_on(d));
 	check_table(d, tags);
 	if (d->sim)
-		check_hint(d, 1, 1, tags[1]);
+		check_hint(d, 1, 1, tags[1], false);
 }
 
 TEST_F(vfio_pci_tph_test, power_state)
@@ -1584,14 +1670,33 @@ static void check_reset(struct tph_device *d)
 	set_ctrl(d, ctrl_on(d));
 	check_table_zero(d);
 	if (d->sim)
-		check_hint(d, 0, 1, 0);
+		check_hint(d, 0, 1, 0, false);
 
 	if (!has_table(d))
 		return;
 
 	program(d, 0, 1, 0);
 	if (d->sim && cap_loc(d->cap) == PCI_TPH_LOC_CAP)
-		check_hint(d, 0, 1, TAG_V(0));
+		check_hint(d, 0, 1, TAG_V(0), false);
+}
+
+static void check_resets(struct tph_device *d,
+			 void (*reset)(struct tph_device *d))
+{
+	tph_start_off(d);
+	check_filled(d, CTRL_OFF);
+	reset(d);
+	check_reset(d);
+
+	tph_start(d);
+	check_started(d);
+	reset(d);
+	check_reset(d);
+}
+
+static void device_reset(struct tph_device *d)
+{
+	vfio_pci_device_reset(d->device);
 }
 
 TEST_F(vfio_pci_tph_test, device_reset)
@@ -1601,10 +1706,17 @@ TEST_F(vfio_pci_tph_test, device_reset)
 	if (!(d->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
 		SKIP(return, "No device reset");
 
-	tph_start(d);
-	check_started(d);
-	vfio_pci_device_reset(d->device);
-	check_reset(d);
+	check_resets(d, device_reset);
+}
+
+static void write_flr(struct tph_device *d)
+{
+	u16 devctl = vfio_pci_find_cap(d->device, PCI_CAP_ID_EXP) +
+		     PCI_EXP_DEVCTL;
+
+	vfio_pci_config_writew(d->device, devctl,
+			       vfio_pci_config_readw(d->device, devctl) |
+			       PCI_EXP_DEVCTL_BCR_FLR);
 }
 
 TEST_F(vfio_pci_tph_test, flr)
@@ -1617,26 +1729,29 @@ TEST_F(vfio_pci_tph_test, flr)
 	      PCI_EXP_DEVCAP_FLR))
 		SKIP(return, "No function level reset");
 
-	tph_start(d);
-	check_started(d);
-	exp += PCI_EXP_DEVCTL;
-	vfio_pci_config_writew(d->device, exp,
-			       vfio_pci_config_readw(d->device, exp) |
-			       PCI_EXP_DEVCTL_BCR_FLR);
-	check_reset(d);
+	check_resets(d, write_flr);
+}
+
+/* Returns 0 or -errno. */
+static int try_hot_reset(struct tph_device *d)
+{
+	struct vfio_pci_hot_reset reset = { .argsz = sizeof(reset) };
+
+	return ioctl(d->device->fd, VFIO_DEVICE_PCI_HOT_RESET, &reset) ?
+	       -errno : 0;
+}
+
+static void hot_reset(struct tph_device *d)
+{
+	VFIO_ASSERT_EQ(try_hot_reset(d), 0);
 }
 
 TEST_F(vfio_pci_tph_test, hot_reset)
 {
-	struct vfio_pci_hot_reset reset = { .argsz = sizeof(reset) };
-	struct tph_device *d = &self->d;
-
 	if (!self->d.sim)
 		SKIP(return, "Needs a simulated device");
-	tph_start(d);
-	check_started(d);
-	ioctl_assert(d->device->fd, VFIO_DEVICE_PCI_HOT_RESET, &reset);
-	check_reset(d);
+
+	check_resets(&self->d, hot_reset);
 }
 
 #define COMMAND_ON	(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)
@@ -1659,7 +1774,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, fatal_aer_reaches_user, 120)
 	pollfd.fd = vfio_pci_err_enable(d->device);
 	ASSERT_EQ(0, poll(&pollfd, 1, 0));
 
-	pci_sim_fatal_error(d->sim, d->ep, d->device);
+	pci_sim_fatal_error(d->sim, d->ep);
 	ASSERT_EQ(1, poll(&pollfd, 1, 0));
 	check_ctrl(d, CTRL_OFF);
 	check_table_zero(d);
@@ -1719,6 +1834,13 @@ static void notice_by_close(struct tph_device *d)
 	vfio_pci_tph_opt_in(d->device);
 }
 
+/* The device has no interrupts any more, but the kernel has vectors. */
+static void free_vectors(struct tph_device *d)
+{
+	if (d->device->msi_eventfds[0] >= 0)
+		vfio_pci_msix_disable(d->device);
+}
+
 static void check_noticed(struct tph_device *d, u16 command,
 			  void (*notice)(struct tph_device *d))
 {
@@ -1733,9 +1855,7 @@ static void check_noticed(struct tph_device *d, u16 command,
 	vfio_pci_cmd_set(d->device, COMMAND_ON);
 	check_reset(d);
 
-	/* The device has no interrupts any more, but the kernel has vectors */
-	if (d->device->msi_eventfds[0] >= 0)
-		vfio_pci_msix_disable(d->device);
+	free_vectors(d);
 }
 
 /* Resets that nobody announces are noticed the next time that it matters. */
@@ -1754,6 +1874,40 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, backdoor_reset, 120)
 	for (i = 0; i < ARRAY_SIZE(notices); i++) {
 		check_noticed(d, 0, notices[i]);
 		check_noticed(d, COMMAND_ON, notices[i]);
+	}
+}
+
+/*
+ * With TPH off PCI_COMMAND alone can tell of it. If there is nothing in that
+ * either, what is kept is written when TPH is turned on.
+ */
+TEST_F(vfio_pci_tph_test, backdoor_reset_while_off)
+{
+	static const u16 commands[] = { 0, COMMAND_ON };
+	struct tph_device *d = &self->d;
+	u32 i;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	for (i = 0; i < ARRAY_SIZE(commands); i++) {
+		vfio_pci_cmd_clear(d->device, COMMAND_ON | PCI_COMMAND_IO);
+		vfio_pci_cmd_set(d->device, commands[i]);
+		tph_start_off(d);
+		check_filled(d, CTRL_OFF);
+
+		pci_sim_reset(d->sim, d->ep);
+		check_table_zero(d);
+		set_ctrl(d, ctrl_on(d));
+		if (commands[i])
+			check_table_zero(d);
+		else
+			check_started(d);
+
+		vfio_pci_cmd_set(d->device, COMMAND_ON);
+		check_hint(d, 0, 1, has_table(d) && !commands[i] ? TAG_V(0) : 0,
+			   false);
+		free_vectors(d);
 	}
 }
 
@@ -1865,6 +2019,53 @@ TEST_F(vfio_pci_tph_test, left_on_without_reset)
 	tph_open(d);
 	VFIO_ASSERT_EQ(write_device(d, "reset_method", "default"), 0);
 	check_clean(d);
+
+	/* It has been found out that it cannot, and that stays. */
+	ASSERT_EQ(-EINVAL, __vfio_pci_device_reset(d->device));
+	check_started(d);
+}
+
+/* A host driver that has tags programmed, and others than a user would have */
+static void use_kernel_driver(struct tph_device *d)
+{
+	int importer, fd;
+	u16 tags[MAX_ENTRIES] = {};
+
+	fd = pci_sim_dmabuf_export(SZ_4K, 0);
+	importer = pci_sim_dmabuf_open();
+	pci_sim_dmabuf_attach(importer, fd, d->bdf);
+	pci_sim_dmabuf_write(importer, 1, 0, 64);
+	VFIO_ASSERT_EQ(close(importer), 0);
+	VFIO_ASSERT_EQ(close(fd), 0);
+
+	if (cap_loc(d->cap) == PCI_TPH_LOC_CAP)
+		tags[0] = XTAG_V(0);
+	check_table(d, tags);
+}
+
+/* The user leaves a device that a host driver can use, and vice versa. */
+TEST_F(vfio_pci_tph_test, kernel_driver)
+{
+	struct tph_device *d = &self->d;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+	if (!pci_sim_dmabuf_available())
+		SKIP(return, "pci_sim_dmabuf is not available");
+
+	tph_start(d);
+	check_started(d);
+	tph_close(d);
+
+	/* It enables all that there is, unless TPH is found to be enabled. */
+	sysfs_driver_bind(d->bdf, PCI_SIM_DMABUF_DRIVER);
+	ASSERT_EQ(CTRL_DS_EXT, hw_ctrl(d));
+	check_table_zero(d);
+	use_kernel_driver(d);
+
+	sysfs_driver_bind(d->bdf, "vfio-pci");
+	tph_open(d);
+	check_clean(d);
 }
 
 /* --- Faults and races --- */
@@ -1905,8 +2106,6 @@ FIXTURE_SETUP(vfio_pci_tph_life)
 
 FIXTURE_TEARDOWN(vfio_pci_tph_life)
 {
-	/* Or the next suspend would be a test */
-	write_value("/sys/power", "pm_test", "none");
 	device_teardown(&self->d);
 }
 
@@ -1917,18 +2116,11 @@ static int op_opt_in(struct tph_device *d)
 
 static int op_ctrl(struct tph_device *d)
 {
-	u32 ctrl = ctrl_on(d);
-	ssize_t ret;
-
-	ret = pwrite(d->device->fd, &ctrl, sizeof(ctrl),
-		     d->device->config_space.offset + d->pos + PCI_TPH_CTRL);
-
-	return ret < 0 ? -errno : 0;
+	return try_ctrl(d, ctrl_on(d));
 }
 
 #define SWEPT_TAG	0x77
 
-/* Not from CPUs: ACPI's interpreter makes hundreds of allocations of its own. */
 static int op_st(struct tph_device *d)
 {
 	u32 literals[MAX_ENTRIES];
@@ -1938,25 +2130,30 @@ static int op_st(struct tph_device *d)
 	return try_st(d, SRC_LITERAL, 0, nr_entries(d), literals);
 }
 
-/* Let each call in @op fail in turn, until none of them does. */
-static void sweep(struct tph_device *d, int fd, const char *name,
+/*
+ * Let each call in @op fail in turn, or with @step not each, until none of them
+ * does.
+ */
+static void sweep(struct tph_device *d, int fd, const char *name, u32 step,
 		  int (*op)(struct tph_device *d),
 		  void (*check)(struct tph_device *d, int ret))
 {
+	u32 nth, faults = 0;
 	bool failed = true;
-	u32 nth;
 	int ret;
 
-	for (nth = 1; failed; nth++) {
-		VFIO_ASSERT_LT(nth, 1000, "%s\n", name);
+	for (nth = 1; failed; nth += step) {
+		VFIO_ASSERT_LT(nth, 1000 * step, "%s\n", name);
 		fail_nth_begin(fd, nth);
 		ret = op(d);
 		failed = fail_nth_end(fd);
+		faults += failed;
 		check(d, ret);
 	}
 
 	VFIO_ASSERT_GE(ret, 0, "%s\n", name);
-	printf("# %s: %u faults\n", name, nth - 2);
+	VFIO_ASSERT_GT(faults, 0, "%s\n", name);
+	printf("# %s: %u faults\n", name, faults);
 }
 
 static void swept_opt_in(struct tph_device *d, int ret)
@@ -1976,16 +2173,25 @@ static void swept_ctrl_written(struct tph_device *d, int ret)
 	set_ctrl(d, CTRL_OFF);
 }
 
-static void swept_st(struct tph_device *d, int ret)
+/* @ret entries have the tags of the sweep, and TPH is on as it was. */
+static void check_swept_st(struct tph_device *d, int ret, const u16 *swept)
 {
 	u16 tags[MAX_ENTRIES];
 
 	check_ctrl(d, ctrl_on(d));
 	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
 	if (ret > 0)
-		fill_tags(tags, 0, ret, SWEPT_TAG);
+		memcpy(tags, swept, ret * sizeof(*tags));
 	check_table(d, tags);
 	program(d, 0, nr_entries(d), 0);
+}
+
+static void swept_st(struct tph_device *d, int ret)
+{
+	u16 tags[MAX_ENTRIES];
+
+	fill_tags(tags, 0, MAX_ENTRIES, SWEPT_TAG);
+	check_swept_st(d, ret, tags);
 }
 
 /* Whatever cannot be allocated or copied, the three views agree. */
@@ -1997,16 +2203,193 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, fail_nth, 300)
 	if (fd < 0)
 		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
 
-	sweep(d, fd, "opt-in", op_opt_in, swept_opt_in);
-	sweep(d, fd, "control register", op_ctrl, swept_ctrl_written);
+	sweep(d, fd, "opt-in", 1, op_opt_in, swept_opt_in);
+	sweep(d, fd, "control register", 1, op_ctrl, swept_ctrl_written);
 
 	if (has_table(d)) {
 		set_ctrl(d, ctrl_on(d));
 		program(d, 0, nr_entries(d), 0);
 		enable_vectors(d);
-		sweep(d, fd, "TPH_ST", op_st, swept_st);
+		sweep(d, fd, "TPH_ST", 1, op_st, swept_st);
 	}
 
+	ASSERT_EQ(0, close(fd));
+}
+
+/* What the last call of these has returned */
+static struct vfio_device_feature_tph swept_tph;
+static struct vfio_device_feature_tph_resolve swept_resolve;
+
+static int op_flags(struct tph_device *d)
+{
+	return __vfio_device_feature_get(d->device->fd, VFIO_DEVICE_FEATURE_TPH,
+					 &swept_tph, sizeof(swept_tph));
+}
+
+/* Firmware that could not be asked has no tags. */
+static void swept_flags(struct tph_device *d, int ret)
+{
+	VFIO_ASSERT_LE(ret, 0);
+	if (!ret)
+		VFIO_ASSERT_EQ(swept_tph.flags | VFIO_DEVICE_TPH_CAP_CPU,
+			       VFIO_DEVICE_TPH_CAP_CPU |
+			       VFIO_DEVICE_TPH_CAP_LITERAL);
+	check_started(d);
+}
+
+static int op_resolve(struct tph_device *d)
+{
+	return __vfio_pci_tph_resolve(d->device, SRC_CPU_P, 0, &swept_resolve);
+}
+
+static void swept_resolved(struct tph_device *d, int ret)
+{
+	VFIO_ASSERT_LE(ret, 0);
+	if (!ret) {
+		VFIO_ASSERT_EQ(swept_resolve.valid, VFIO_DEVICE_TPH_VALID_ST);
+		VFIO_ASSERT_EQ(swept_resolve.st, TAG_P(0));
+	}
+	check_started(d);
+}
+
+/* Two CPUs in turn, so that firmware is asked twice */
+static u32 swept_cpu(int i)
+{
+	return i % 2 ? other_cpu() : 0;
+}
+
+static int op_st_cpu(struct tph_device *d)
+{
+	u32 cpus[MAX_ENTRIES];
+	int i;
+
+	for (i = 0; i < nr_entries(d); i++)
+		cpus[i] = swept_cpu(i);
+
+	return try_st(d, SRC_CPU_P, 0, nr_entries(d), cpus);
+}
+
+static void swept_st_cpu(struct tph_device *d, int ret)
+{
+	u16 tags[MAX_ENTRIES];
+	int i;
+
+	for (i = 0; i < MAX_ENTRIES; i++)
+		tags[i] = TAG_P(swept_cpu(i));
+	check_swept_st(d, ret, tags);
+}
+
+/* Not all: ACPI's interpreter makes hundreds of allocations of its own. */
+#define FIRMWARE_STEP	7
+
+/* Where firmware cannot be asked nothing changes. ACPI may complain. */
+TEST_F_TIMEOUT(vfio_pci_tph_life, fail_nth_firmware, 300)
+{
+	struct tph_device *d = &self->d;
+	int fd;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+	if (!has_table(d) || !resolves(d))
+		SKIP(return, "No use for tags of CPUs at this level");
+
+	fd = fail_nth_open();
+	if (fd < 0)
+		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
+
+	tph_start(d);
+	sweep(d, fd, "flags", FIRMWARE_STEP, op_flags, swept_flags);
+	sweep(d, fd, "TPH_RESOLVE of a CPU", FIRMWARE_STEP, op_resolve,
+	      swept_resolved);
+	sweep(d, fd, "TPH_ST of CPUs", FIRMWARE_STEP, op_st_cpu, swept_st_cpu);
+
+	ASSERT_EQ(0, close(fd));
+}
+
+#define SWEPT_VECTORS	2
+
+static int swept_eventfds[SWEPT_VECTORS + 1];
+
+static int op_vectors(struct tph_device *d)
+{
+	return __vfio_pci_irq_set(d->device, VFIO_PCI_MSIX_IRQ_INDEX, 0,
+				  SWEPT_VECTORS, swept_eventfds);
+}
+
+static int op_add_vector(struct tph_device *d)
+{
+	return __vfio_pci_irq_set(d->device, VFIO_PCI_MSIX_IRQ_INDEX,
+				  SWEPT_VECTORS, 1,
+				  swept_eventfds + SWEPT_VECTORS);
+}
+
+/* TPH is on as it was, and each vector that there is has its tag. */
+static void check_swept_vectors(struct tph_device *d, int count)
+{
+	u16 tags[MAX_ENTRIES] = {};
+
+	if (cap_loc(d->cap) != PCI_TPH_LOC_MSIX)
+		count = nr_entries(d);
+
+	fill_tags(tags, 0, count, has_table(d) ? TAG_V(0) : 0);
+	check_ctrl(d, ctrl_on(d));
+	check_table(d, tags);
+}
+
+/* If there are not as many as wanted none is left. */
+static void swept_vectors(struct tph_device *d, int ret)
+{
+	check_swept_vectors(d, ret ? 0 : SWEPT_VECTORS);
+	if (!ret)
+		vfio_pci_msix_disable(d->device);
+}
+
+/* The vector stays, unless it is the one that could not be allocated. */
+static void swept_add_vector(struct tph_device *d, int ret)
+{
+	u16 entries[MAX_ENTRIES];
+	bool added;
+
+	hw_table(d, entries);
+	added = !ret || entries[SWEPT_VECTORS];
+	check_swept_vectors(d, SWEPT_VECTORS + added);
+
+	vfio_pci_msix_disable(d->device);
+	VFIO_ASSERT_EQ(op_vectors(d), 0);
+}
+
+/*
+ * Vectors are made while TPH is on. Freeing an interrupt whose files in /proc
+ * could not be created makes the kernel warn, with or without TPH.
+ */
+TEST_F_TIMEOUT(vfio_pci_tph_life, fail_nth_vectors, 300)
+{
+	struct tph_device *d = &self->d;
+	int fd, i;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	fd = fail_nth_open();
+	if (fd < 0)
+		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
+
+	for (i = 0; i < ARRAY_SIZE(swept_eventfds); i++) {
+		swept_eventfds[i] = eventfd(0, EFD_CLOEXEC);
+		ASSERT_LE(0, swept_eventfds[i]);
+	}
+
+	vfio_pci_tph_opt_in(d->device);
+	set_ctrl(d, ctrl_on(d));
+	if (has_table(d))
+		program(d, 0, nr_entries(d), 0);
+
+	sweep(d, fd, "MSI-X vectors", 1, op_vectors, swept_vectors);
+	ASSERT_EQ(0, op_vectors(d));
+	sweep(d, fd, "one vector more", 1, op_add_vector, swept_add_vector);
+
+	for (i = 0; i < ARRAY_SIZE(swept_eventfds); i++)
+		ASSERT_EQ(0, close(swept_eventfds[i]));
 	ASSERT_EQ(0, close(fd));
 }
 
@@ -2028,14 +2411,9 @@ static void disturb_power(struct tph_device *d)
 	set_power_state(d, PM_D0);
 }
 
-static void low_power(struct tph_device *d, u32 feature)
+static int low_power(struct tph_device *d, u16 feature)
 {
-	struct vfio_device_feature low_power = {
-		.argsz = sizeof(low_power),
-		.flags = VFIO_DEVICE_FEATURE_SET | feature,
-	};
-
-	ioctl(d->device->fd, VFIO_DEVICE_FEATURE, &low_power);
+	return __vfio_device_feature_set(d->device->fd, feature, NULL, 0);
 }
 
 static void disturb_low_power(struct tph_device *d)
@@ -2055,13 +2433,211 @@ static void disturb_sysfs_reset(struct tph_device *d)
 	VFIO_ASSERT_EQ(write_device(d, "reset", "1"), 0);
 }
 
+/* Returns 0 or -errno: it gives way to who has a lock. */
+static int try_port_reset(struct tph_device *d)
+{
+	char rp[PCI_SIM_BDF_SIZE], dir[PATH_MAX];
+
+	pci_sim_get_bdf(d->sim, "hb0/rp0", rp);
+	snprintf_assert(dir, sizeof(dir), "/sys/bus/pci/devices/%s", rp);
+
+	return __sysfs_write(dir, "reset_subordinate", "1");
+}
+
+static void port_reset(struct tph_device *d)
+{
+	VFIO_ASSERT_EQ(try_port_reset(d), 0);
+}
+
+static void wait_suspended(struct tph_device *d)
+{
+	char path[PATH_MAX], status[16] = "";
+	FILE *file;
+	int i;
+
+	snprintf_assert(path, sizeof(path),
+			"/sys/bus/pci/devices/%s/power/runtime_status", d->bdf);
+
+	for (i = 0; strcmp(status, "suspended\n"); i++) {
+		VFIO_ASSERT_LT(i, 1000, "%s is %s\n", d->bdf, status);
+		if (i)
+			usleep(10000);
+
+		file = fopen(path, "re");
+		VFIO_ASSERT_NOT_NULL(file);
+		VFIO_ASSERT_NOT_NULL(fgets(status, sizeof(status), file));
+		fclose(file);
+	}
+}
+
+/* Let the device sleep. An access wakes it for as long as that takes. */
+static void low_power_cycle(struct tph_device *d)
+{
+	VFIO_ASSERT_EQ(low_power(d, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY), 0);
+	wait_suspended(d);
+	user_read(d, PCI_TPH_CTRL);
+	wait_suspended(d);
+	VFIO_ASSERT_EQ(low_power(d, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT), 0);
+}
+
+/* What the user does not mean to reset TPH leaves it as it is, on or off. */
+TEST_F_TIMEOUT(vfio_pci_tph_life, unchanged, 120)
+{
+	static void (* const events[])(struct tph_device *d) = {
+		disturb_memory, disturb_power, disturb_vectors,
+		disturb_sysfs_reset, port_reset, low_power_cycle,
+	};
+	struct tph_device *d = &self->d;
+	u32 i;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	vfio_pci_msix_enable(d->device, 0, d->nr_msix);
+
+	for (i = 0; i < ARRAY_SIZE(events); i++) {
+		tph_start_off(d);
+		check_filled(d, CTRL_OFF);
+		events[i](d);
+		check_filled(d, CTRL_OFF);
+
+		tph_start(d);
+		check_started(d);
+		events[i](d);
+		check_started(d);
+		check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0, false);
+	}
+}
+
+/*
+ * A reset that is refused changes nothing, but FLR clears all: the user cannot
+ * tell that the device has not been reset.
+ */
+static void check_refused_reset(struct tph_device *d, u32 ctrl, int ret)
+{
+	check_filled(d, ctrl);
+	trace_start(d);
+	VFIO_ASSERT_EQ(__vfio_pci_device_reset(d->device), ret);
+	check_filled(d, ctrl);
+
+	write_flr(d);
+	check_not_reset(d);
+	check_reset(d);
+}
+
+/* The driver is to be taken from the device, which waits for its user. */
+static pid_t unbind_start(struct tph_device *d)
+{
+	char command[128];
+	pid_t child;
+
+	snprintf_assert(command, sizeof(command),
+			"echo %s >/sys/bus/pci/drivers/vfio-pci/unbind", d->bdf);
+	child = fork_child();
+	/* Who waits must not hold the device open itself. */
+	if (!child) {
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+
+	return child;
+}
+
+static void unbind_finish(struct tph_device *d, pid_t child)
+{
+	int status;
+
+	tph_close(d);
+	VFIO_ASSERT_EQ(waitpid(child, &status, 0), child);
+	VFIO_ASSERT_TRUE(WIFEXITED(status));
+	VFIO_ASSERT_EQ(WEXITSTATUS(status), 0);
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+
+	VFIO_ASSERT_EQ(__sysfs_write("/sys/bus/pci/drivers/vfio-pci", "bind",
+				     d->bdf), 0);
+	tph_open(d);
+	check_clean(d);
+}
+
+TEST_F_TIMEOUT(vfio_pci_tph_life, refused_reset, 120)
+{
+	struct pollfd pollfd = { .events = POLLIN };
+	struct tph_device *d = &self->d;
+	pid_t child;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	ASSERT_EQ(0, write_device(d, "reset_method", "\n"));
+	tph_start_off(d);
+	check_refused_reset(d, CTRL_OFF, -ENOTTY);
+	tph_start(d);
+	check_refused_reset(d, ctrl_on(d), -ENOTTY);
+	ASSERT_EQ(0, write_device(d, "reset_method", "default"));
+
+	/* Who takes the driver away has a lock when asking for the device. */
+	pollfd.fd = vfio_pci_req_enable(d->device);
+	child = unbind_start(d);
+	ASSERT_EQ(1, poll(&pollfd, 1, 60000));
+	tph_start_off(d);
+	check_refused_reset(d, CTRL_OFF, -EAGAIN);
+	tph_start(d);
+	ASSERT_EQ(-EAGAIN, try_hot_reset(d));
+	check_refused_reset(d, ctrl_on(d), -EAGAIN);
+	ASSERT_EQ(0, close(pollfd.fd));
+	unbind_finish(d, child);
+}
+
+/* It makes no difference if the device does not come back from a reset. */
+TEST_F_TIMEOUT(vfio_pci_tph_life, dead_after_reset, 300)
+{
+	struct tph_device *d = &self->d;
+	int ret;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	tph_start(d);
+	check_started(d);
+	pci_sim_set(d->sim, d->ep, "hang", "1");
+	/* With Immediate Readiness nobody waits for it. */
+	ret = __vfio_pci_device_reset(d->device);
+	ASSERT_TRUE(!ret || ret == -ENOTTY);
+	check_ctrl(d, CTRL_OFF);
+	check_table_zero(d);
+	ASSERT_EQ(-EIO, try_ctrl(d, ctrl_on(d)));
+	check_ctrl(d, CTRL_OFF);
+
+	pci_sim_set(d->sim, d->ep, "hang", "0");
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
+	check_reset(d);
+}
+
+/* After a fatal error the device is not as it was, whoever has reset it. */
+TEST_F_TIMEOUT(vfio_pci_tph_life, fatal_aer, 120)
+{
+	struct tph_device *d = &self->d;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	tph_start(d);
+	check_started(d);
+	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0, false);
+	pci_sim_fatal_error(d->sim, d->ep);
+	check_ctrl(d, CTRL_OFF);
+	check_table_zero(d);
+
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
+	check_reset(d);
+}
+
 /* Disturb @d in a process of its own, until that is killed. */
 static pid_t disturb_start(struct tph_device *d,
 			   void (*disturb)(struct tph_device *d))
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 
-	VFIO_ASSERT_GE(child, 0);
 	while (!child)
 		disturb(d);
 
@@ -2080,22 +2656,22 @@ static void disturb_stop(pid_t child)
 /* Use everything, whether it works or not. */
 static void use_all(struct tph_device *d, u32 i)
 {
-	u32 ctrl = i % 3 ? ctrl_on(d) : CTRL_OFF;
-	u32 cpus[MAX_ENTRIES];
 	off_t pos = d->device->config_space.offset + d->pos + PCI_TPH_CTRL;
+	u32 cpus[MAX_ENTRIES], ctrl;
+	int ret;
 
 	fill_cpus(cpus, MAX_ENTRIES, i % 2 ? 0 : other_cpu());
 	if (has_table(d))
 		try_st(d, SRC_CPU_V, i % 4, nr_entries(d) - 4, cpus);
-	if (pwrite(d->device->fd, &ctrl, sizeof(ctrl), pos) != sizeof(ctrl))
-		VFIO_ASSERT_EQ(errno, EIO);
+	ret = try_ctrl(d, i % 3 ? ctrl_on(d) : CTRL_OFF);
+	VFIO_ASSERT_TRUE(!ret || ret == -EIO, "%d\n", ret);
 	if (pread(d->device->fd, &ctrl, sizeof(ctrl), pos) != sizeof(ctrl))
 		VFIO_ASSERT_EQ(errno, EIO);
 }
 
 /*
  * The table holds what debugfs says that is kept, if it says that. In the MSI-X
- * table only entries with a vector do.
+ * table entries with a vector do, and those without are 0.
  */
 static void check_kept(struct tph_device *d)
 {
@@ -2112,7 +2688,8 @@ static void check_kept(struct tph_device *d)
 		snprintf_assert(item, sizeof(item), "entry %d: ", i);
 		kept = debugfs_line(d, item, line, sizeof(line)) ?
 		       strtoul(line + strlen(item), NULL, 0) : 0;
-		if (entries[i] || !in_msix)
+		/* A vector without an eventfd is none that can be seen. */
+		if (entries[i] || !in_msix || vector_irq(d, i) >= 0)
 			VFIO_ASSERT_EQ(entries[i], kept, "Entry %d\n", i);
 	}
 }
@@ -2160,10 +2737,9 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
 /* Program in a process of its own, and end with what check_started() expects. */
 static pid_t program_start(struct tph_device *d)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 	u32 i;
 
-	VFIO_ASSERT_GE(child, 0);
 	if (child)
 		return child;
 
@@ -2184,71 +2760,50 @@ static pid_t program_start(struct tph_device *d)
 TEST_F_TIMEOUT(vfio_pci_tph_life, sysfs_reset_race, 300)
 {
 	struct tph_device *d = &self->d;
-	char rp[PCI_SIM_BDF_SIZE], dir[PATH_MAX];
-	int status, round;
+	int status, round, ret, resets;
 	pid_t child;
 
 	if (!d->sim)
 		SKIP(return, "Needs a simulated device");
 
-	pci_sim_get_bdf(d->sim, "hb0/rp0", rp);
-	snprintf_assert(dir, sizeof(dir), "/sys/bus/pci/devices/%s", rp);
 	tph_start(d);
 	for (round = 0; round < 2; round++) {
+		resets = 0;
 		child = program_start(d);
 		do {
-			/* The bridge's reset gives way to who has a lock. */
 			if (round % 2) {
-				if (write_value(dir, "reset_subordinate", "1"))
-					ASSERT_EQ(EAGAIN, errno);
+				ret = try_port_reset(d);
+				ASSERT_TRUE(!ret || ret == -EAGAIN);
 			} else {
-				ASSERT_EQ(0, write_device(d, "reset", "1"));
+				ret = write_device(d, "reset", "1");
+				ASSERT_EQ(0, ret);
 			}
+			resets += !ret;
 		} while (!waitpid(child, &status, WNOHANG));
 
 		ASSERT_TRUE(WIFEXITED(status));
 		ASSERT_EQ(0, WEXITSTATUS(status));
+		ASSERT_GT(resets, 0);
 		check_started(d);
 	}
-	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0);
+	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0, false);
 }
 
-/* The driver is taken from a device that is in use, and waits for its user. */
 TEST_F_TIMEOUT(vfio_pci_tph_life, unbind, 120)
 {
 	struct tph_device *d = &self->d;
-	char command[128];
-	int status, use;
 	pid_t child;
+	int use;
 
 	if (!d->sim)
 		SKIP(return, "Needs a simulated device");
 
-	snprintf_assert(command, sizeof(command),
-			"echo %s >/sys/bus/pci/drivers/vfio-pci/unbind", d->bdf);
 	tph_start(d);
-	child = fork();
-	ASSERT_GE(child, 0);
-	/* Who waits must not hold the device open itself. */
-	if (!child) {
-		execl("/bin/sh", "sh", "-c", command, NULL);
-		_exit(127);
-	}
-
+	child = unbind_start(d);
 	for (use = 0; use < USES; use++)
 		use_all(d, use);
 	ASSERT_EQ(user_read(d, PCI_TPH_CTRL), hw_ctrl(d));
-	tph_close(d);
-
-	ASSERT_EQ(child, waitpid(child, &status, 0));
-	ASSERT_TRUE(WIFEXITED(status));
-	ASSERT_EQ(0, WEXITSTATUS(status));
-	ASSERT_EQ(CTRL_OFF, hw_ctrl(d));
-
-	ASSERT_EQ(0, write_value("/sys/bus/pci/drivers/vfio-pci", "bind",
-				 d->bdf));
-	tph_open(d);
-	check_clean(d);
+	unbind_finish(d, child);
 }
 
 /* The system sleeps, as far as the devices are concerned, and wakes up. */
@@ -2258,20 +2813,20 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, system_suspend, 120)
 
 	if (!d->sim)
 		SKIP(return, "Needs a simulated device");
-	if (write_value("/sys/power", "pm_test", "platform"))
+	if (__sysfs_write("/sys/power", "pm_test", "platform"))
 		SKIP(return, "Needs CONFIG_SUSPEND and CONFIG_PM_DEBUG");
 
-	write_value("/sys/module/suspend/parameters", "pm_test_delay", "0");
+	__sysfs_write("/sys/module/suspend/parameters", "pm_test_delay", "0");
 	tph_start(d);
 	check_started(d);
-	ASSERT_EQ(0, write_value("/sys/power", "state", "freeze"));
+	ASSERT_EQ(0, __sysfs_write("/sys/power", "state", "freeze"));
 	check_started(d);
-	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0);
+	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0, false);
 
 	/* What is chosen in D3hot waits, also across that. */
 	set_power_state(d, PM_D3HOT);
 	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, CTRL_OFF);
-	ASSERT_EQ(0, write_value("/sys/power", "state", "freeze"));
+	ASSERT_EQ(0, __sysfs_write("/sys/power", "state", "freeze"));
 	set_power_state(d, PM_D0);
 	check_ctrl(d, CTRL_OFF);
 }
@@ -2552,15 +3107,15 @@ TEST_F(vfio_pci_tph_st_test, failed_enable)
 	pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1, 1);
 	ASSERT_EQ(-EIO, try_st(d, SRC_CPU_P, 0, 4, cpus));
 	pci_sim_fail_none(d->sim, d->ep);
-	ASSERT_EQ(0, user_read(d, PCI_TPH_CTRL) & PCI_TPH_CTRL_REQ_EN_MASK);
-	ASSERT_EQ(0, hw_ctrl(d) & PCI_TPH_CTRL_REQ_EN_MASK);
+	check_ctrl(d, PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE,
+					 PCI_TPH_REQ_DISABLE));
 	check_no_hint(d, 0);
 
 	set_ctrl(d, CTRL_IV);
 	fill_tags(tags, 0, 4, TAG_P(0));
 	fill_tags(tags, 4, MAX_ENTRIES - 4, TAG_V(0));
 	check_table(d, tags);
-	check_hint(d, 0, 0, TAG_P(0));
+	check_hint(d, 0, 0, TAG_P(0), false);
 }
 
 TEST_F(vfio_pci_tph_st_test, bad_cpu)
@@ -2600,15 +3155,14 @@ TEST_F(vfio_pci_tph_st_test, bad_cpu)
 static pid_t cpuset_fork(const char *root)
 {
 	char group[PATH_MAX], pid[16];
-	pid_t child = fork();
+	pid_t child = fork_child();
 
-	VFIO_ASSERT_GE(child, 0);
 	if (child)
 		return child;
 
 	snprintf_assert(group, sizeof(group), "%s/tph", root);
 	snprintf_assert(pid, sizeof(pid), "%d", getpid());
-	if (write_value(group, "cgroup.procs", pid))
+	if (__sysfs_write(group, "cgroup.procs", pid))
 		_exit(255);
 
 	return 0;
@@ -2662,14 +3216,14 @@ static const char *cpuset_init(char *root)
 	if (mount("none", root, "cgroup2", 0, NULL))
 		return "No cgroup2";
 
-	if (write_value(root, "cgroup.subtree_control", "+cpuset"))
+	if (__sysfs_write(root, "cgroup.subtree_control", "+cpuset"))
 		return "No cpuset controller";
 
 	snprintf_assert(group, sizeof(group), "%s/tph", root);
 	if (mkdir(group, 0755) && errno != EEXIST)
 		return "No cgroup can be made";
 
-	if (write_value(group, "cpuset.cpus", "0"))
+	if (__sysfs_write(group, "cpuset.cpus", "0"))
 		return "No cpuset of one CPU";
 
 	return NULL;
@@ -2748,13 +3302,13 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, namespaces, 120)
 	xtags[1] = XTAG_V(cpu);
 	check_ctrl(d, CTRL_IV);
 	check_table(d, tags);
-	check_hint(d, 0, 1, TAG_V(0));
-	check_hint(d, 1, 1, 0);
+	check_hint(d, 0, 1, TAG_V(0), false);
+	check_hint(d, 1, 1, 0, false);
 
 	set_ctrl(d, CTRL_IV_EXT);
 	check_table(d, xtags);
-	check_ext_hint(d, 0, 1, 0);
-	check_ext_hint(d, 1, 2, XTAG_V(cpu));
+	check_hint(d, 0, 1, 0, true);
+	check_hint(d, 1, 2, XTAG_V(cpu), true);
 
 	/* 8 bits, while 16-bit requests are enabled */
 	vfio_pci_tph_st(d->device, SRC_CPU_P, 1, 1, &cpu);
@@ -2765,8 +3319,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, namespaces, 120)
 	xtags[5] = XTAG_P(cpu);
 	check_ctrl(d, CTRL_IV_EXT);
 	check_table(d, xtags);
-	check_ext_hint(d, 1, 1, 0);
-	check_ext_hint(d, 5, 1, XTAG_P(cpu));
+	check_hint(d, 1, 1, 0, true);
+	check_hint(d, 5, 1, XTAG_P(cpu), true);
 
 	/* A reset by others keeps the kind, and so do vectors made anew. */
 	ASSERT_EQ(0, write_device(d, "reset", "1"));
@@ -2784,8 +3338,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, namespaces, 120)
 	check_table(d, tags);
 	set_ctrl(d, CTRL_IV);
 	check_table(d, tags);
-	check_hint(d, 1, 1, TAG_P(cpu));
-	check_hint(d, 5, 1, 0);
+	check_hint(d, 1, 1, TAG_P(cpu), false);
+	check_hint(d, 5, 1, 0, false);
 
 	/* Straight from one kind to the other, in D3hot */
 	set_power_state(d, PM_D3HOT);
@@ -2793,7 +3347,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, namespaces, 120)
 	set_power_state(d, PM_D0);
 	check_ctrl(d, CTRL_IV_EXT);
 	check_table(d, xtags);
-	check_ext_hint(d, 5, 1, XTAG_P(cpu));
+	check_hint(d, 5, 1, XTAG_P(cpu), true);
 
 	/* NONE clears, whatever kind it was. */
 	vfio_pci_tph_st(d->device, SRC_NONE, 5, 1, NULL);
@@ -2807,7 +3361,6 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, namespaces, 120)
 TEST_F(vfio_pci_tph_st_test, failed_change_of_kind)
 {
 	struct tph_device *d = &self->d;
-	u32 ctrl = CTRL_IV_EXT;
 	u16 tags[MAX_ENTRIES];
 
 	if (!self->d.sim)
@@ -2820,10 +3373,7 @@ TEST_F(vfio_pci_tph_st_test, failed_change_of_kind)
 	tph_start(d);
 	pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_BASE_SIZEOF + 8, 1,
 			   0);
-	ASSERT_EQ(-1, pwrite(d->device->fd, &ctrl, sizeof(ctrl),
-			     d->device->config_space.offset + d->pos +
-			     PCI_TPH_CTRL));
-	ASSERT_EQ(EIO, errno);
+	ASSERT_EQ(-EIO, try_ctrl(d, CTRL_IV_EXT));
 	pci_sim_fail_none(d->sim, d->ep);
 	check_no_hint(d, 0);
 	check_ctrl(d, PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE,
@@ -2836,6 +3386,22 @@ TEST_F(vfio_pci_tph_st_test, failed_change_of_kind)
 	check_started(d);
 }
 
+/*
+ * One of the writes to turn TPH off, change the mode and turn it on has failed,
+ * the first one if @fail is 0: TPH is off. No mode is left but the new one, or
+ * the old one where TPH could not be turned off to change it.
+ */
+static void check_failed_ctrl(struct tph_device *d, u32 old, u32 new, u32 fail)
+{
+	bool stopped = fail || !(old & PCI_TPH_CTRL_REQ_EN_MASK);
+	u32 mode = (stopped ? new : old) & PCI_TPH_CTRL_MODE_SEL_MASK;
+	u32 ctrl = hw_ctrl(d);
+
+	VFIO_ASSERT_TRUE(ctrl == CTRL_OFF || ctrl == mode,
+			 "%#x to %#x, write %u: %#x\n", old, new, fail, ctrl);
+	check_ctrl(d, ctrl);
+}
+
 /* Neither does the device stay on if it cannot be told to change. */
 TEST_F_TIMEOUT(vfio_pci_tph_st_test, failed_control_write, 120)
 {
@@ -2844,6 +3410,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, failed_control_write, 120)
 	struct tph_device *d = &self->d;
 	u16 tags[MAX_ENTRIES];
 	u32 i, fail;
+	int ret;
 
 	if (!self->d.sim)
 		SKIP(return, "Needs a simulated device");
@@ -2862,9 +3429,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, failed_control_write, 120)
 		set_ctrl(d, old);
 		pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1,
 				   fail);
-		if (pwrite(d->device->fd, &new, sizeof(new),
-			   d->device->config_space.offset + d->pos +
-			   PCI_TPH_CTRL) == sizeof(new)) {
+		ret = try_ctrl(d, new);
+		if (!ret) {
 			/* It took fewer writes. */
 			ASSERT_NE(0, fail);
 			pci_sim_fail_none(d->sim, d->ep);
@@ -2872,10 +3438,9 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, failed_control_write, 120)
 			continue;
 		}
 
-		ASSERT_EQ(EIO, errno);
+		ASSERT_EQ(-EIO, ret);
 		pci_sim_fail_none(d->sim, d->ep);
-		ASSERT_EQ(0, hw_ctrl(d) & PCI_TPH_CTRL_REQ_EN_MASK);
-		check_ctrl(d, hw_ctrl(d));
+		check_failed_ctrl(d, old, new, fail);
 		check_table(d, tags);
 		set_ctrl(d, CTRL_IV);
 		check_started(d);
@@ -2929,8 +3494,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, order, 120)
 
 		check_ctrl(d, CTRL_IV);
 		check_table(d, tags);
-		check_hint(d, 0, 1, tags[0]);
-		check_hint(d, 5, 1, tags[5]);
+		check_hint(d, 0, 1, tags[0], false);
+		check_hint(d, 5, 1, tags[5], false);
 		tph_reopen(d);
 	}
 }
@@ -2963,11 +3528,11 @@ TEST_F(vfio_pci_tph_st_test, vectors)
 	for (i = 0; i < 2; i++) {
 		vfio_pci_msix_enable(d->device, 0, 4);
 		check_tags_upto(d, 4);
-		check_hint(d, 3, 1, TAG_V(0));
+		check_hint(d, 3, 1, TAG_V(0), false);
 
 		vfio_pci_msix_enable(d->device, 4, 4);
 		check_tags_upto(d, 8);
-		check_hint(d, 7, 1, TAG_V(0));
+		check_hint(d, 7, 1, TAG_V(0), false);
 
 		vfio_pci_msix_disable(d->device);
 		check_tags_upto(d, 0);
@@ -2976,16 +3541,8 @@ TEST_F(vfio_pci_tph_st_test, vectors)
 
 static void set_eventfd(struct tph_device *d, u32 vector, int fd)
 {
-	u8 buf[sizeof(struct vfio_irq_set) + sizeof(fd)] = {};
-	struct vfio_irq_set *irq = (void *)buf;
-
-	irq->argsz = sizeof(buf);
-	irq->flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
-	irq->index = VFIO_PCI_MSIX_IRQ_INDEX;
-	irq->start = vector;
-	irq->count = 1;
-	memcpy(irq->data, &fd, sizeof(fd));
-	ioctl_assert(d->device->fd, VFIO_DEVICE_SET_IRQS, irq);
+	VFIO_ASSERT_EQ(__vfio_pci_irq_set(d->device, VFIO_PCI_MSIX_IRQ_INDEX,
+					  vector, 1, &fd), 0);
 }
 
 /* A vector that is masked has its tag, and takes another. */
@@ -3007,13 +3564,13 @@ TEST_F(vfio_pci_tph_st_test, masked_vector)
 	tags[3] = TAG_V(other_cpu());
 	check_table(d, tags);
 	if (d->sim)
-		check_hint(d, 3, 1, tags[3]);
+		check_hint(d, 3, 1, tags[3], false);
 
 	set_eventfd(d, 3, d->device->msi_eventfds[3]);
 	check_ctrl(d, CTRL_IV);
 	check_table(d, tags);
 	if (d->sim)
-		check_hint(d, 3, 1, tags[3]);
+		check_hint(d, 3, 1, tags[3], false);
 }
 
 /* The table in MSI-X is memory of the device, which the user may have off. */
@@ -3038,23 +3595,6 @@ TEST_F(vfio_pci_tph_st_test, memory_off)
 	check_table(d, tags);
 }
 
-/* Return the Linux interrupt of an MSI-X vector, or -1. */
-static int vector_irq(struct tph_device *d, u32 vector)
-{
-	FILE *file = fopen("/proc/interrupts", "re");
-	char line[1024], name[64];
-	int irq, ret = -1;
-
-	VFIO_ASSERT_NOT_NULL(file);
-	snprintf_assert(name, sizeof(name), "vfio-msix[%u](%s)", vector, d->bdf);
-	while (ret < 0 && fgets(line, sizeof(line), file))
-		if (strstr(line, name) && sscanf(line, "%d:", &irq) == 1)
-			ret = irq;
-	fclose(file);
-
-	return ret;
-}
-
 /* Tags and interrupts go to CPUs of their own. */
 TEST_F(vfio_pci_tph_st_test, affinity)
 {
@@ -3077,11 +3617,11 @@ TEST_F(vfio_pci_tph_st_test, affinity)
 	snprintf_assert(dir, sizeof(dir), "/proc/irq/%d", irq);
 
 	for (i = 0; i < ARRAY_SIZE(cpus); i++) {
-		ASSERT_EQ(0, write_value(dir, "smp_affinity_list", cpus[i]));
+		ASSERT_EQ(0, __sysfs_write(dir, "smp_affinity_list", cpus[i]));
 		check_ctrl(d, CTRL_IV);
 		check_table(d, tags);
 		if (d->sim)
-			check_hint(d, 3, 1, tags[3]);
+			check_hint(d, 3, 1, tags[3], false);
 
 		/* The next round is with another tag. */
 		program(d, 3, 1, other_cpu());
@@ -3178,7 +3718,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_st_test, traffic, 120)
 	vfio_pci_msix_enable(d->device, 0, 4);
 	set_ctrl(d, CTRL_IV);
 	/* Maps the memory, too */
-	check_hint(d, 3, 1, TAG_V(0));
+	check_hint(d, 3, 1, TAG_V(0), false);
 	desc.dst = d->region.iova;
 
 	for (vector = 4; vector < nr_entries(d); vector++) {
@@ -3286,10 +3826,39 @@ TEST_F_TIMEOUT(vfio_pci_tph_literal, ranges, 120)
 			tags[7] = cases[i].tag;
 		check_ctrl(d, ext ? CTRL_IV_EXT : CTRL_IV);
 		check_table(d, tags);
-		if (ext)
-			check_ext_hint(d, 7, 1, tags[7]);
-		else
-			check_hint(d, 7, 1, tags[7]);
+		check_hint(d, 7, 1, tags[7], ext);
+	}
+}
+
+/* A batch ends where a tag is missing, and what is before it stays. */
+TEST_F(vfio_pci_tph_literal, required)
+{
+	struct tph_device *d = &self->d;
+	u16 tags[MAX_ENTRIES];
+	u32 literals[4];
+	int k;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	tph_start(d);
+
+	for (k = 0; k < ARRAY_SIZE(literals); k++) {
+		program(d, 0, nr_entries(d), 0);
+		fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
+		fill_tags(tags, 1, k, 0x77);
+
+		fill_cpus(literals, ARRAY_SIZE(literals), 0x77);
+		literals[k] = 0;
+		trace_start(d);
+		ASSERT_EQ(k ?: -ENOENT,
+			  try_st(d, SRC_LITERAL | REQUIRE_ST, 1,
+				 ARRAY_SIZE(literals), literals))
+			TH_LOG("Entry %d", k);
+
+		if (!k)
+			check_untouched(d);
+		check_ctrl(d, CTRL_IV);
+		check_table(d, tags);
 	}
 }
 
@@ -3496,7 +4065,7 @@ TEST_F(vfio_pci_tph_literal, tracepoints)
 
 	rmdir(TRACE_INSTANCE);
 	ASSERT_EQ(0, mkdir(TRACE_INSTANCE, 0700));
-	ASSERT_EQ(0, write_value(TRACE_INSTANCE "/events/vfio_pci", "enable", "1"));
+	ASSERT_EQ(0, __sysfs_write(TRACE_INSTANCE "/events/vfio_pci", "enable", "1"));
 
 	vfio_pci_tph_opt_in(d->device);
 	vfio_pci_config_writeb(d->device, d->pos + PCI_TPH_CTRL,
@@ -3546,9 +4115,7 @@ TEST_F(vfio_pci_tph_literal, tracepoints)
 
 FIXTURE(vfio_pci_tph_shapes) {
 	struct pci_sim *sim;
-	int nr;
-	/* What vfio_pci's parameter was, if the test has changed it */
-	char enable_sriov[2];
+	u64 violations;
 };
 
 FIXTURE_VARIANT(vfio_pci_tph_shapes) {
@@ -3580,12 +4147,12 @@ FIXTURE_SETUP(vfio_pci_tph_shapes)
 	if (!pci_sim_available())
 		SKIP(return, "pci_sim is not loaded");
 
-	pci_sim_remove(SIM_NAME);
-
+	undo();
 	reason = vfio_pci_tph_set_level(variant->level);
 	if (reason)
 		SKIP(return, "%s", reason);
 
+	self->violations = pci_sim_violations();
 	self->sim = pci_sim_init(SIM_NAME);
 	pci_sim_add(self->sim, "hb0", "acpi_path=\\_SB.PSM0");
 }
@@ -3604,9 +4171,7 @@ FIXTURE_TEARDOWN(vfio_pci_tph_shapes)
 {
 	while (shape)
 		shape_close(shape);
-	if (self->enable_sriov[0])
-		write_value(VFIO_PCI_PARAMETERS, "enable_sriov",
-			    self->enable_sriov);
+	VFIO_ASSERT_EQ(pci_sim_violations(), self->violations);
 	pci_sim_cleanup(self->sim);
 }
 
@@ -3699,6 +4264,7 @@ static void check_refused(struct tph_device *d)
 		{ VFIO_DEVICE_FEATURE_TPH, -EOPNOTSUPP },
 		{ VFIO_DEVICE_FEATURE_TPH_RESOLVE, denied(kernel.resolve) },
 		{ VFIO_DEVICE_FEATURE_TPH_ST, denied(kernel.st) },
+		{ VFIO_DEVICE_FEATURE_DMA_BUF_TPH, denied(kernel.dma_buf) },
 	};
 	static const u32 ops[] = { PROBE, PROBE | GET, PROBE | SET, GET, SET };
 	int fd = d->device->fd, i, j, ret;
@@ -3719,17 +4285,25 @@ static void check_refused(struct tph_device *d)
 /* The capability is there as ever, and does nothing. */
 static void check_inert(struct tph_device *d)
 {
-	u8 image[PCI_CFG_SPACE_EXP_SIZE];
+	u8 before[PCI_CFG_SPACE_EXP_SIZE], after[sizeof(before)];
+	int i;
 
 	if (!d->pos)
 		return;
 
-	vfio_pci_config_access(d->device, false, 0, sizeof(image), image);
+	vfio_pci_config_access(d->device, false, 0, sizeof(before), before);
 	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CAP), d->cap);
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), CTRL_OFF);
+
 	trace_start(d);
 	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, CTRL_NS);
 	VFIO_ASSERT_EQ(count_cap_writes(d, PCI_TPH_BASE_SIZEOF), 0);
 	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+
+	vfio_pci_config_access(d->device, false, 0, sizeof(after), after);
+	for (i = 0; i < sizeof(before); i++)
+		VFIO_ASSERT_EQ(before[i], after[i], "Offset %#x\n", i);
+	check_no_hint(d, 0);
 }
 
 /* Devices of these shapes cannot be opted in. */
@@ -3785,6 +4359,20 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, bad_hardware, 120)
 	check_bad_shapes(self->sim, variant->level, shapes, ARRAY_SIZE(shapes));
 }
 
+/* Nothing is wrong with these, but with what the kernel has been told. */
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, notph, 120)
+{
+	static const char * const shapes[] = {
+		"tph_modes=7 tph_ext=1 tph_completer=3 tph_loc=1",
+		"tph_modes=7 tph_ext=1 tph_completer=3 tph_loc=2",
+	};
+
+	if (!vfio_pci_tph_turned_off())
+		SKIP(return, "Needs pci=notph on the kernel's command line");
+
+	check_bad_shapes(self->sim, variant->level, shapes, ARRAY_SIZE(shapes));
+}
+
 /* The largest table, and one that ends where config space does */
 TEST_F_TIMEOUT(vfio_pci_tph_shapes, large_tables, 120)
 {
@@ -3815,6 +4403,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, large_tables, 120)
 		nr = shapes[i].entries;
 		ASSERT_EQ(nr, nr_entries(&d));
 		tph_start(&d);
+		ASSERT_EQ(nr - 1, FIELD_GET(PCI_TPH_CAP_ST_MASK,
+					    user_read(&d, PCI_TPH_CAP)));
 		check_started(&d);
 		ASSERT_EQ(-EINVAL, try_st(&d, SRC_NONE, nr, 1, NULL));
 		ASSERT_EQ(-EINVAL, try_st(&d, SRC_NONE, 0, nr + 1, NULL));
@@ -3889,7 +4479,7 @@ TEST_F(vfio_pci_tph_shapes, odd_tail)
 }
 
 /* Without No_Soft_Reset the device loses everything in D3hot. */
-TEST_F(vfio_pci_tph_shapes, soft_reset)
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, soft_reset, 120)
 {
 	struct tph_device d;
 	int i;
@@ -3902,14 +4492,25 @@ TEST_F(vfio_pci_tph_shapes, soft_reset)
 		TH_LOG("%s", ep_name(i));
 		shape_open(&d, self->sim, ep_name(i), variant->level);
 		check_power_state(&d);
+
+		tph_start(&d);
+		low_power_cycle(&d);
+		check_started(&d);
 		shape_close(&d);
 	}
 }
 
-TEST_F(vfio_pci_tph_shapes, af_flr)
+static void write_af_flr(struct tph_device *d)
+{
+	u16 af = vfio_pci_find_cap(d->device, PCI_CAP_ID_AF);
+
+	VFIO_ASSERT_NE(af, 0);
+	vfio_pci_config_writeb(d->device, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR);
+}
+
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, af_flr, 120)
 {
 	struct tph_device d;
-	u16 af;
 	int i;
 
 	add_endpoint(self->sim, 0, "tph_loc=1 flr=0 af_flr=1");
@@ -3919,14 +4520,147 @@ TEST_F(vfio_pci_tph_shapes, af_flr)
 	for (i = 0; i < 2; i++) {
 		TH_LOG("%s", ep_name(i));
 		shape_open(&d, self->sim, ep_name(i), variant->level);
-		tph_start(&d);
-		check_started(&d);
-		af = vfio_pci_find_cap(d.device, PCI_CAP_ID_AF);
-		ASSERT_NE(0, af);
-		vfio_pci_config_writeb(d.device, af + PCI_AF_CTRL,
-				       PCI_AF_CTRL_FLR);
-		check_reset(&d);
+		check_resets(&d, write_af_flr);
+
+		/* Also if it is refused */
+		ASSERT_EQ(0, write_device(&d, "reset_method", "\n"));
+		check_resets(&d, write_af_flr);
 		shape_close(&d);
+	}
+}
+
+static void device_reset_without_effect(struct tph_device *d)
+{
+	trace_start(d);
+	vfio_pci_device_reset(d->device);
+	check_not_reset(d);
+}
+
+static void hot_reset_without_effect(struct tph_device *d)
+{
+	trace_start(d);
+	hot_reset(d);
+	check_not_reset(d);
+}
+
+/* The PCI core believes that it has reset the device, and so does the user. */
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, reset_without_effect, 120)
+{
+	struct tph_device d;
+	char port[16];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		add_endpoint(self->sim, i, i ? "tph_loc=2 flr=0" :
+					       "tph_loc=1 flr=0");
+		snprintf_assert(port, sizeof(port), "hb0/rp%d", i);
+		pci_sim_set(self->sim, port, "bus_reset", "0");
+	}
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < 2; i++) {
+		TH_LOG("%s", ep_name(i));
+		shape_open(&d, self->sim, ep_name(i), variant->level);
+		check_resets(&d, device_reset_without_effect);
+		check_resets(&d, hot_reset_without_effect);
+		shape_close(&d);
+	}
+}
+
+/*
+ * Resets that fail after they have reached the device. The PCI core waits for
+ * more than a minute, so that is for all of them at once.
+ */
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, failed_reset, 300)
+{
+	struct tph_device ds[4], *d;
+	char eps[ARRAY_SIZE(ds)][32];
+	pid_t children[ARRAY_SIZE(ds)];
+	int i, status;
+
+	if (variant->level < 3)
+		SKIP(return, "It takes long, and level 3 has all");
+
+	for (i = 0; i < ARRAY_SIZE(ds); i++) {
+		snprintf_assert(eps[i], sizeof(eps[i]), "hb0/rp%d/ep0", i);
+		pci_sim_add(self->sim, eps[i], "flr=0 no_soft_reset=0");
+		pci_sim_add(self->sim, eps[i], i % 2 ? "tph_loc=2" :
+						       "tph_loc=1");
+	}
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < ARRAY_SIZE(ds); i++) {
+		d = &ds[i];
+		shape_open(d, self->sim, eps[i], variant->level);
+		tph_start(d);
+		check_started(d);
+		/* Or another method follows, which takes a minute, too. */
+		ASSERT_EQ(0, write_device(d, "reset_method", "pm"));
+		pci_sim_set(self->sim, eps[i], "hang", "1");
+	}
+
+	for (i = 0; i < ARRAY_SIZE(ds); i++) {
+		children[i] = fork_child();
+		if (children[i])
+			continue;
+
+		d = &ds[i];
+		_exit((i < 2 ? __vfio_pci_device_reset(d->device) :
+			       try_hot_reset(d)) != -ENOTTY);
+	}
+
+	for (i = 0; i < ARRAY_SIZE(ds); i++) {
+		ASSERT_EQ(children[i], waitpid(children[i], &status, 0));
+		ASSERT_TRUE(WIFEXITED(status));
+		ASSERT_EQ(0, WEXITSTATUS(status));
+	}
+
+	for (i = ARRAY_SIZE(ds) - 1; i >= 0; i--) {
+		d = &ds[i];
+		check_ctrl(d, CTRL_OFF);
+		check_table_zero(d);
+		pci_sim_set(self->sim, eps[i], "hang", "0");
+		vfio_pci_cmd_set(d->device, COMMAND_ON);
+		check_reset(d);
+		shape_close(d);
+	}
+}
+
+/*
+ * The switch detects a fatal error, and the reset reaches the endpoints, too. No
+ * requests follow, since its ports are restored to what their driver has found.
+ */
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, fatal_aer_of_another, 120)
+{
+	static const char * const eps[] = {
+		"hb0/rp0/sw0/dp0/ep0", "hb0/rp0/sw0/dp1/ep0",
+	};
+	struct tph_device ds[ARRAY_SIZE(eps)], *d;
+	int i;
+
+	pci_sim_add(self->sim, eps[0], "tph_loc=1");
+	pci_sim_add(self->sim, eps[1], "tph_loc=2");
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < ARRAY_SIZE(eps); i++) {
+		shape_open(&ds[i], self->sim, eps[i], variant->level);
+		tph_start(&ds[i]);
+		check_started(&ds[i]);
+	}
+
+	pci_sim_fatal_error(self->sim, "hb0/rp0/sw0");
+
+	for (i = ARRAY_SIZE(eps) - 1; i >= 0; i--) {
+		d = &ds[i];
+		ASSERT_EQ(CTRL_OFF, hw_ctrl(d));
+		check_ctrl(d, CTRL_OFF);
+		check_table_zero(d);
+
+		/* The kept table went, too, and the device answers. */
+		vfio_pci_cmd_set(d->device, COMMAND_ON);
+		set_ctrl(d, ctrl_on(d));
+		check_table_zero(d);
+		shape_close(d);
 	}
 }
 
@@ -4037,7 +4771,6 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, root_port, 120)
 		} else {
 			check_refused(&d);
 			check_inert(&d);
-			check_no_hint(&d, 0);
 		}
 		shape_close(&d);
 	}
@@ -4069,9 +4802,9 @@ static void check_ext(struct tph_device *d, bool accepted)
 	VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V | EXTENDED, 0, 1, &cpu),
 		       accepted ? 1 : -EOPNOTSUPP);
 	if (accepted)
-		check_ext_hint(d, 0, 1, XTAG_V(0));
+		check_hint(d, 0, 1, XTAG_V(0), true);
 	else
-		check_hint(d, 0, 1, 0);
+		check_hint(d, 0, 1, 0, false);
 }
 
 /* 16-bit tags need each link up to the Root Port. */
@@ -4225,8 +4958,8 @@ TEST_F(vfio_pci_tph_shapes, blocked_prefixes)
 		set_blocking(bdf, true);
 		set_power_state(&d, PM_D0);
 		check_ctrl(&d, CTRL_IV);
-		check_hint(&d, 0, 1, 0);
-		check_hint(&d, 1, 1, TAG_V(0));
+		check_hint(&d, 0, 1, 0, false);
+		check_hint(&d, 1, 1, TAG_V(0), false);
 	}
 	shape_close(&d);
 }
@@ -4331,11 +5064,11 @@ TEST_F(vfio_pci_tph_shapes, root_complex_endpoint)
 		vfio_pci_tph_st(d.device, SRC_NONE, 0, 4, NULL);
 
 	set_ctrl(&d, CTRL_NS);
-	check_hint(&d, 0, 2, 0);
+	check_hint(&d, 0, 2, 0, false);
 	/* Nor is there a link that could lack TLP Prefixes. */
 	if (has_ext(&d)) {
 		set_ctrl(&d, CTRL_IV_EXT);
-		check_ext_hint(&d, 0, 2, 0);
+		check_hint(&d, 0, 2, 0, true);
 	}
 	shape_close(&d);
 }
@@ -4345,18 +5078,13 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, virtual_functions, 120)
 {
 	static const char token[] = "c9a0cf0e-6a0e-4c1e-a4cb-2a0f6b8d2b53";
 	struct tph_device pf, vf0, vf1, vf2;
-	int fd;
 
 	pci_sim_add(self->sim, SIM_EP "/vf0", "tph_loc=1 tph_st_size=3");
 	pci_sim_add(self->sim, SIM_EP "/vf1", "tph=0");
 	pci_sim_add(self->sim, SIM_EP "/vf2", "tph_loc=2 tph_st_size=3");
 	pci_sim_set_live(self->sim, true);
 
-	fd = open(VFIO_PCI_PARAMETERS "/enable_sriov", O_RDONLY | O_CLOEXEC);
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(1, read(fd, self->enable_sriov, 1));
-	ASSERT_EQ(0, close(fd));
-	ASSERT_EQ(0, write_value(VFIO_PCI_PARAMETERS, "enable_sriov", "1"));
+	ASSERT_EQ(0, __sysfs_write(VFIO_PCI_PARAMETERS, "enable_sriov", "1"));
 
 	shape_open(&pf, self->sim, SIM_EP, variant->level);
 	vfio_device_set_vf_token(pf.device->fd, token);
@@ -4375,9 +5103,14 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, virtual_functions, 120)
 	check_started(&pf);
 	check_started(&vf0);
 	check_started(&vf2);
-	check_hint(&vf2, 0, 1, has_table(&vf2) ? TAG_V(0) : 0);
+	check_hint(&vf2, 0, 1, has_table(&vf2) ? TAG_V(0) : 0, false);
 	set_ctrl(&vf0, CTRL_NS);
-	check_hint(&vf0, 0, 2, 0);
+	check_hint(&vf0, 0, 2, 0, false);
+
+	/* A reset of the bus would reach VFs, too, so it is refused. */
+	ASSERT_EQ(-EINVAL, try_hot_reset(&pf));
+	check_started(&pf);
+	check_started(&vf2);
 
 	vfio_pci_device_reset(vf0.device);
 	check_reset(&vf0);
@@ -4425,7 +5158,7 @@ TEST_F(vfio_pci_tph_shapes, other_driver)
 		ASSERT_EQ(shown_cap(d.cap, variant->level),
 			  user_read(&d, PCI_TPH_CAP));
 		check_started(&d);
-		check_hint(&d, 0, 1, has_table(&d) ? TAG_V(0) : 0);
+		check_hint(&d, 0, 1, has_table(&d) ? TAG_V(0) : 0, false);
 		vfio_pci_device_reset(d.device);
 		check_reset(&d);
 		shape_close(&d);
@@ -4442,9 +5175,7 @@ TEST(level_parameter)
 	struct stat st;
 	int i;
 
-	if (pci_sim_available())
-		pci_sim_remove(SIM_NAME);
-
+	undo();
 	reason = vfio_pci_tph_set_level(0);
 	if (reason)
 		SKIP(return, "%s", reason);
@@ -4466,15 +5197,28 @@ TEST(level_parameter)
 	ASSERT_EQ(1, vfio_pci_tph_level());
 }
 
+static pid_t harness;
+
+/* The harness exits. So does a test that fails, with the device open. */
+static void undo_last(void)
+{
+	if (getpid() == harness)
+		undo();
+}
+
 int main(int argc, char *argv[])
 {
-	int ret;
+	FILE *file = fopen(VFIO_PCI_PARAMETERS "/enable_sriov", "re");
 
+	if (file) {
+		VFIO_ASSERT_NOT_NULL(fgets(enable_sriov, sizeof(enable_sriov),
+					   file));
+		fclose(file);
+	}
+
+	harness = getpid();
+	atexit(undo_last);
 	device_bdf = vfio_selftests_find_bdf(&argc, argv);
 
-	ret = test_harness_run(argc, argv);
-	if (!device_bdf && pci_sim_available())
-		pci_sim_remove(SIM_NAME);
-
-	return ret;
+	return test_harness_run(argc, argv);
 }

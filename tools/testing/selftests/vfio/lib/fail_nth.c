@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -8,29 +9,25 @@
 
 #include <libvfio.h>
 
+/* Not all of them have all of these. */
 static void set_attribute(const char *dir, const char *file, const char *value)
 {
-	char path[PATH_MAX];
-	int fd;
+	int ret = __sysfs_write(dir, file, value);
 
-	snprintf_assert(path, sizeof(path), "/sys/kernel/debug/%s/%s", dir, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-
-	VFIO_ASSERT_GT(write(fd, value, strlen(value)), 0);
-	VFIO_ASSERT_EQ(close(fd), 0);
+	VFIO_ASSERT_TRUE(!ret || ret == -ENOENT, "%s/%s: %s\n", dir, file,
+			 strerror(-ret));
 }
 
 int fail_nth_open(void)
 {
 	static const char * const dirs[] = {
-		"failslab", "fail_page_alloc", "fail_usercopy",
+		"/sys/kernel/debug/failslab",
+		"/sys/kernel/debug/fail_page_alloc",
+		"/sys/kernel/debug/fail_usercopy",
 	};
 	char path[PATH_MAX];
 	u32 i;
 
-	/* Not all of them have all of these. */
 	for (i = 0; i < ARRAY_SIZE(dirs); i++) {
 		set_attribute(dirs[i], "ignore-gfp-wait", "N");
 		set_attribute(dirs[i], "ignore-gfp-highmem", "N");

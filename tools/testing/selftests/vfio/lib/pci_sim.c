@@ -21,24 +21,6 @@
 #define PCI_SIM_DEV		"/dev/pci-sim"
 #define PCI_SIM_DMABUF_DEV	"/dev/pci-sim-dmabuf"
 
-static int write_file(const char *path, const char *value)
-{
-	ssize_t ret;
-	int fd;
-
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-
-	ret = write(fd, value, strlen(value));
-	if (ret < 0)
-		ret = -errno;
-
-	VFIO_ASSERT_EQ(close(fd), 0);
-
-	return ret < 0 ? ret : 0;
-}
-
 static size_t read_file(const char *path, void *buf, size_t size)
 {
 	size_t len = 0;
@@ -118,20 +100,14 @@ void pci_sim_cleanup(struct pci_sim *sim)
 	free(sim);
 }
 
-static void attr_path(struct pci_sim *sim, const char *component,
-		      const char *attr, char *path)
-{
-	snprintf_assert(path, PATH_MAX, "%s/%s/%s", sim->path, component, attr);
-}
-
 int __pci_sim_set(struct pci_sim *sim, const char *component, const char *attr,
 		  const char *value)
 {
-	char path[PATH_MAX];
+	char dir[PATH_MAX];
 
-	attr_path(sim, component, attr, path);
+	snprintf_assert(dir, sizeof(dir), "%s/%s", sim->path, component);
 
-	return write_file(path, value);
+	return __sysfs_write(dir, attr, value);
 }
 
 void pci_sim_set(struct pci_sim *sim, const char *component, const char *attr,
@@ -141,6 +117,12 @@ void pci_sim_set(struct pci_sim *sim, const char *component, const char *attr,
 
 	VFIO_ASSERT_EQ(ret, 0, "%s/%s/%s = %s: %s\n", sim->path, component, attr,
 		       value, strerror(-ret));
+}
+
+static void attr_path(struct pci_sim *sim, const char *component,
+		      const char *attr, char *path)
+{
+	snprintf_assert(path, PATH_MAX, "%s/%s/%s", sim->path, component, attr);
 }
 
 void pci_sim_get(struct pci_sim *sim, const char *component, const char *attr,
@@ -291,8 +273,9 @@ void pci_sim_error(struct pci_sim *sim, const char *component,
 }
 
 /*
- * The last thing that the kernel does to recover is to clear the device's status
- * of non-fatal errors, for which it looks at their severity.
+ * The last thing that the kernel does to recover is to clear the function's
+ * status of non-fatal errors, for which it looks at their severity. That of a
+ * port which is restored is written.
  */
 static bool has_recovered(struct pci_sim_trace *trace, const char *bdf, u16 aer)
 {
@@ -306,25 +289,45 @@ static bool has_recovered(struct pci_sim_trace *trace, const char *bdf, u16 aer)
 		if (record->type == PCI_SIM_RESET &&
 		    pci_sim_record_match(record, bdf))
 			reset = true;
-		if (reset && pci_sim_record_config(record, bdf,
-						   aer + PCI_ERR_UNCOR_SEVER, 4))
+		if (reset && record->type == PCI_SIM_CFG_READ &&
+		    pci_sim_record_config(record, bdf,
+					  aer + PCI_ERR_UNCOR_SEVER, 4))
 			return true;
 	}
 
 	return false;
 }
 
-void pci_sim_fatal_error(struct pci_sim *sim, const char *component,
-			 struct vfio_pci_device *device)
+/* The hardware's capability, which a bridge has as well */
+static u16 find_aer(const char *bdf)
 {
-	u16 aer = vfio_pci_find_ext_cap(device, PCI_EXT_CAP_ID_ERR);
-	struct pci_sim_trace *trace = pci_sim_trace_init();
+	u16 pos = PCI_CFG_SPACE_SIZE;
+	u32 header;
+
+	do {
+		sysfs_config_access(bdf, false, pos, sizeof(header), &header);
+		if (PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_ERR)
+			return pos;
+
+		pos = PCI_EXT_CAP_NEXT(header);
+	} while (pos);
+
+	VFIO_FAIL("%s has no AER capability\n", bdf);
+}
+
+void pci_sim_fatal_error(struct pci_sim *sim, const char *component)
+{
+	struct pci_sim_trace *trace;
+	char bdf[PCI_SIM_BDF_SIZE];
+	u16 aer;
 	int i;
 
-	VFIO_ASSERT_NE(aer, 0);
+	pci_sim_get_bdf(sim, component, bdf);
+	aer = find_aer(bdf);
+	trace = pci_sim_trace_init();
 	pci_sim_error(sim, component, "fatal");
 
-	for (i = 0; !has_recovered(trace, device->bdf, aer); i++) {
+	for (i = 0; !has_recovered(trace, bdf, aer); i++) {
 		VFIO_ASSERT_LT(i, 1000, "No recovery of %s\n", component);
 		usleep(10000);
 	}
@@ -518,12 +521,19 @@ int pci_sim_engine_wait(struct vfio_pci_device *device)
 {
 	u16 pos = engine_pos(device) + PCI_SIM_ENGINE_STATUS;
 	u32 status;
+	int i;
 
-	while ((status = vfio_pci_config_readl(device, pos)) &
-	       PCI_SIM_ENGINE_BUSY)
+	/* 10 seconds at least */
+	for (i = 0; i < 100000; i++) {
+		status = vfio_pci_config_readl(device, pos);
+		VFIO_ASSERT_NE(status, ~0u, "The device does not answer\n");
+		if (!(status & PCI_SIM_ENGINE_BUSY))
+			return status & PCI_SIM_ENGINE_ERROR ? -EIO : 0;
+
 		usleep(100);
+	}
 
-	return status & PCI_SIM_ENGINE_ERROR ? -EIO : 0;
+	VFIO_FAIL("The engine does not come to an end\n");
 }
 
 int pci_sim_engine_run(struct vfio_pci_device *device,

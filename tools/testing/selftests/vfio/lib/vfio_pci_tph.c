@@ -124,6 +124,18 @@ void vfio_pci_tph_disable(struct vfio_pci_device *device)
 	vfio_pci_tph_enable(device, PCI_TPH_ST_NS_MODE, PCI_TPH_REQ_DISABLE);
 }
 
+bool vfio_pci_tph_turned_off(void)
+{
+	FILE *file = fopen("/proc/cmdline", "re");
+	char line[4096] = "";
+
+	VFIO_ASSERT_NOT_NULL(file);
+	VFIO_ASSERT_NOT_NULL(fgets(line, sizeof(line), file));
+	fclose(file);
+
+	return strstr(line, "pci=notph");
+}
+
 int vfio_pci_tph_level(void)
 {
 	FILE *file = fopen(VFIO_PCI_TPH_LEVEL, "re");

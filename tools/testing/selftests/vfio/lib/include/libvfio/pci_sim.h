@@ -86,9 +86,8 @@ void pci_sim_reset(struct pci_sim *sim, const char *component);
 void pci_sim_error(struct pci_sim *sim, const char *component,
 		   const char *severity);
 
-/* Let an endpoint detect a fatal error, and wait until the kernel has recovered */
-void pci_sim_fatal_error(struct pci_sim *sim, const char *component,
-			 struct vfio_pci_device *device);
+/* Let a function detect a fatal error, and wait for the kernel to recover. */
+void pci_sim_fatal_error(struct pci_sim *sim, const char *component);
 
 /* How often a Steering Tag changed while TPH was enabled, since boot */
 u64 pci_sim_violations(void);

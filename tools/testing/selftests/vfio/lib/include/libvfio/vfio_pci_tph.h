@@ -56,6 +56,9 @@ u32 vfio_pci_tph_ctrl(struct vfio_pci_device *device);
 void vfio_pci_tph_enable(struct vfio_pci_device *device, u8 mode, u8 req);
 void vfio_pci_tph_disable(struct vfio_pci_device *device);
 
+/* Return whether the kernel has been told not to use TPH, by pci=notph. */
+bool vfio_pci_tph_turned_off(void);
+
 /*
  * The level, which is a parameter of vfio_pci_core. Without the parameter it is
  * 0, what is granted then, and without the module -1.
