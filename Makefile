@@ -62,5 +62,5 @@ check: deps ## everything: series and guest, plain and debug; ends in a summary
 clean: ## remove what this checkout has in the cache
 	@scripts/clean
 
-send: tree ## DIR=pci-tph: sign off and mail one directory (a dry run, or SEND=1)
+send: ## DIR=pci-tph: sign off and mail one directory (a dry run, or SEND=1)
 	@scripts/send $(DIR)

@@ -5,9 +5,11 @@
  * vfio_pci_tph_opt_in(), tph_on() and place() are all that a driver needs: opt
  * in, choose a mode, and name the CPU that will use the data of each interrupt
  * vector. publish() and aim() are the same for data that goes to another
- * device. The rest builds simulated devices (pci-sim), so this runs on any
- * machine, and shows what happens on the link. All values that are printed were
- * read back, or come from the trace.
+ * device. What they call is thin: lib/vfio_pci_tph.c makes the ioctls, and
+ * Documentation/userspace-api/vfio-tph.rst does without it. The rest builds
+ * simulated devices (pci-sim), so this runs on any machine, and shows what
+ * happens on the link. All values that are printed were read back, or come from
+ * the trace.
  */
 #include <stdio.h>
 #include <stdlib.h>
