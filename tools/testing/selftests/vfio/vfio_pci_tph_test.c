@@ -1891,6 +1891,10 @@ TEST_F(vfio_pci_tph_test, backdoor_reset_while_off)
 		SKIP(return, "Needs a simulated device");
 
 	for (i = 0; i < ARRAY_SIZE(commands); i++) {
+		/* That came with the tables of both kinds. */
+		if (!commands[i] && has_table(d) && !has_ext(d))
+			continue;
+
 		vfio_pci_cmd_clear(d->device, COMMAND_ON | PCI_COMMAND_IO);
 		vfio_pci_cmd_set(d->device, commands[i]);
 		tph_start_off(d);
@@ -2280,7 +2284,7 @@ static void swept_st_cpu(struct tph_device *d, int ret)
 }
 
 /* Not all: ACPI's interpreter makes hundreds of allocations of its own. */
-#define FIRMWARE_STEP	7
+#define FIRMWARE_STEP	61
 
 /* Where firmware cannot be asked nothing changes. ACPI may complain. */
 TEST_F_TIMEOUT(vfio_pci_tph_life, fail_nth_firmware, 300)
@@ -3028,7 +3032,7 @@ TEST_F(vfio_pci_tph_st_test, keeps_type)
 
 	for (i = 0; i < ARRAY_SIZE(ctrls); i++)
 		check_keeps_type(d, ctrls[i]);
-	if (d->sim)
+	if (d->sim && has_ext(d))
 		check_keeps_type(d, CTRL_IV_EXT);
 }
 
@@ -3653,6 +3657,9 @@ TEST_F(vfio_pci_tph_st_test, firmware_calls)
 	before = firmware_calls(d);
 	vfio_pci_tph_st(d->device, SRC_CPU_V, 0, nr_entries(d), cpus);
 	ASSERT_EQ(before + 1 + !!other_cpu(), firmware_calls(d));
+
+	if (!has_ext(d))
+		return;
 
 	/* The answer has all tags, so they are there when the type changes. */
 	before = firmware_calls(d);
@@ -4741,8 +4748,9 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, firmware, 120)
 
 		vfio_pci_tph_opt_in(d.device);
 		check_answer(&d, SRC_CPU_V, cases[i].error, cases[i].tag);
-		check_answer(&d, SRC_CPU_V | EXTENDED, cases[i].error,
-			     cases[i].xtag);
+		if (!variant->level || has_ext(&d))
+			check_answer(&d, SRC_CPU_V | EXTENDED, cases[i].error,
+				     cases[i].xtag);
 		shape_close(&d);
 	}
 }
