@@ -233,5 +233,7 @@ vfio_selftests()
 	kmake "$1" O="$2" headers_install INSTALL_HDR_PATH="$1/$2/headers" &&
 	kmake "$1/tools/testing/selftests/vfio" OUTPUT="$1/$2/selftests" \
 		KHDR_INCLUDES="-isystem $1/$2/headers/include" \
-		EXTRA_CFLAGS=-static LDFLAGS="-static"
+		EXTRA_CFLAGS=-static LDFLAGS="-static" &&
+	{ [ ! -d "$1/tools/vfio" ] ||
+	  kmake "$1/tools/vfio" O="$1/$2/selftests" LDFLAGS="-static"; }
 }

@@ -1815,6 +1815,21 @@ static void tph_msix_clear(struct kunit *test)
 				PCI_MSIX_ENTRY_CTRL_MASKBIT);
 }
 
+/* A vector was freed while the table could not be accessed */
+static void tph_msix_clear_freed(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	enable_msix(test, 3, 0x12340000 | PCI_MSIX_ENTRY_CTRL_MASKBIT);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, ctx->vctrl_writes, TABLE_SIZE - 1);
+	for (i = 0; i < TABLE_SIZE; i++)
+		KUNIT_EXPECT_EQ(test, *vctrl(ctx, i),
+				PCI_MSIX_ENTRY_CTRL_MASKBIT);
+}
+
 static void tph_msix_forget(struct kunit *test)
 {
 	struct tph_ctx *ctx = test->priv;
@@ -2173,6 +2188,7 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_msix_clear_on_restore),
 	KUNIT_CASE(tph_msix_clear_no_vectors),
 	KUNIT_CASE(tph_msix_clear),
+	KUNIT_CASE(tph_msix_clear_freed),
 	KUNIT_CASE(tph_msix_forget),
 	{}
 };

@@ -376,11 +376,20 @@ static int vfio_pci_tph_apply(struct vfio_pci_core_device *vdev, u32 ctrl)
 void vfio_pci_tph_d0(struct vfio_pci_core_device *vdev)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
+	u16 cmd;
 
 	if (!tph || !tph->stale || vdev->pdev->current_state != PCI_D0)
 		return;
 
 	tph->stale = false;
+
+	/* Vectors that were freed meanwhile have left their tags there */
+	if (tph->in_msix) {
+		cmd = vfio_pci_tph_hw_begin(vdev);
+		pcie_tph_clear(vdev->pdev);
+		vfio_pci_tph_hw_end(vdev, cmd);
+	}
+
 	vfio_pci_tph_apply(vdev, vfio_pci_tph_vctrl(vdev));
 }
 

@@ -641,7 +641,8 @@ static struct configfs_group_operations pci_sim_node_group_ops = {
  * struct pci_sim_kind_info - what there is to know about a kind of component
  * @prefix: how names of its directories begin
  * @parents: kinds of components that it can be below
- * @max: greatest number; there is only device 0 at the end of a link
+ * @max: greatest number, of a function at the end of a link and of a device
+ *	elsewhere
  * @type: for configfs
  */
 struct pci_sim_kind_info {
@@ -678,7 +679,7 @@ static const struct pci_sim_kind_info pci_sim_kinds[] = {
 	[PCI_SIM_ENDPOINT] = {
 		.prefix	= "ep",
 		.parents = BIT(PCI_SIM_ROOT_PORT) | BIT(PCI_SIM_DOWNSTREAM),
-		.max	= 0,
+		.max	= 7,
 		.type	= PCI_SIM_GROUP_TYPE(pci_sim_endpoint_attrs,
 					     pci_sim_endpoint_bin_attrs),
 	},

@@ -111,9 +111,22 @@ static void pci_sim_fns_free(struct list_head *fns)
 		scoped_guard(raw_spinlock_irqsave, &pci_sim_lock)
 			list_del(&fn->siblings);
 		fn->node->fn = NULL;
+		kfree(fn->msix_table);
 		kfree(fn->st_snapshot);
 		kvfree(fn);
 	}
+}
+
+/* Without function 0 nobody looks for the others */
+static bool pci_sim_has_function_0(struct list_head *nodes)
+{
+	struct pci_sim_node *node;
+
+	list_for_each_entry(node, nodes, siblings)
+		if (!node->number)
+			return true;
+
+	return list_empty(nodes);
 }
 
 static int pci_sim_fns_create(struct pci_sim_host *host,
@@ -123,6 +136,9 @@ static int pci_sim_fns_create(struct pci_sim_host *host,
 	struct pci_sim_node *node;
 	struct pci_sim_fn *fn;
 	int ret;
+
+	if (pci_sim_has_link(parent) && !pci_sim_has_function_0(nodes))
+		return -EINVAL;
 
 	list_for_each_entry(node, nodes, siblings) {
 		fn = kvzalloc_obj(*fn);
@@ -138,7 +154,9 @@ static int pci_sim_fns_create(struct pci_sim_host *host,
 			fn->devfn = parent->devfn + 1 + node->number;
 		} else {
 			fn->parent = parent;
-			fn->devfn = PCI_DEVFN(node->number, 0);
+			fn->devfn = pci_sim_has_link(parent) ?
+				    PCI_DEVFN(0, node->number) :
+				    PCI_DEVFN(node->number, 0);
 		}
 		fn->bdf = fn->devfn;
 		INIT_LIST_HEAD(&fn->children);
@@ -358,7 +376,8 @@ static int pci_sim_host_create(struct pci_sim_node *node)
  *
  * Context: takes the locks of the PCI core, both locks of the fabric are held.
  * Return: 0; -ENODATA if there is no host bridge; -ENODEV if there is no ACPI
- * device of the wanted name; -EINVAL if a capability does not fit; -ENOSPC or
+ * device of the wanted name; -EINVAL if a capability does not fit, or a device
+ * has no function 0, or other functions and VFs; -ENOSPC or
  * -EEXIST if the wanted domain is in use; -EBUSY if the window is too small;
  * -ENOMEM.
  */

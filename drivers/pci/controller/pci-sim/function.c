@@ -181,9 +181,14 @@ static void pci_sim_pm_write(struct pci_sim_fn *fn, unsigned int reg, u32 old,
 		return;
 	}
 
-	if (!to && old & PCI_PM_CTRL_STATE_MASK &&
-	    !(*value & PCI_PM_CTRL_NO_SOFT_RESET))
-		pci_sim_fn_reset(fn, PCI_SIM_RESET_D3HOT);
+	if (to && !(old & PCI_PM_CTRL_STATE_MASK))
+		pci_sim_msix_d3hot(fn);
+
+	if (!to && old & PCI_PM_CTRL_STATE_MASK) {
+		pci_sim_msix_d0(fn);
+		if (!(*value & PCI_PM_CTRL_NO_SOFT_RESET))
+			pci_sim_fn_reset(fn, PCI_SIM_RESET_D3HOT);
+	}
 }
 
 static void pci_sim_bridge_ctl_write(struct pci_sim_fn *fn, unsigned int reg,
@@ -391,6 +396,8 @@ static void pci_sim_init_header(struct pci_sim_fn *fn, u16 device, u32 class,
 		    PCI_COMMAND_INTX_DISABLE, 0);
 	pci_sim_def(fn, PCI_CLASS_REVISION, 4, class << 8 | 1, 0, 0);
 	pci_sim_def(fn, PCI_CACHE_LINE_SIZE, 1, 0, 0xff, 0);
+	if (pci_sim_is_multifunction(fn))
+		type |= PCI_HEADER_TYPE_MFD;
 	pci_sim_def(fn, PCI_HEADER_TYPE, 1, type, 0, 0);
 	pci_sim_def(fn, PCI_INTERRUPT_LINE, 1, 0, 0xff, 0);
 }
@@ -510,7 +517,10 @@ static int pci_sim_init_endpoint(struct pci_sim_fn *fn)
 			 node->flr);
 	if (fn->kind == PCI_SIM_ENDPOINT)
 		pci_sim_init_link(fn, fn->exp, false);
-	pci_sim_msix_init(fn);
+	ret = pci_sim_msix_init(fn);
+	if (ret)
+		return ret;
+
 	if (node->msi)
 		pci_sim_msi_add(fn);
 	if (node->af_flr) {
@@ -538,6 +548,8 @@ static int pci_sim_init_endpoint(struct pci_sim_fn *fn)
 /* The IDs are in the PF, and so are the BARs and their enable bit */
 static int pci_sim_init_vf(struct pci_sim_fn *fn)
 {
+	int ret;
+
 	pci_sim_init_header(fn, 0xffff, PCI_CLASS_OTHERS << 16,
 			    PCI_HEADER_TYPE_NORMAL);
 	pci_sim_def(fn, PCI_VENDOR_ID, 2, 0xffff, 0, 0);
@@ -549,7 +561,10 @@ static int pci_sim_init_vf(struct pci_sim_fn *fn)
 
 	pci_sim_init_pm(fn, fn->node->no_soft_reset);
 	pci_sim_init_vf_exp(fn);
-	pci_sim_msix_init(fn);
+	ret = pci_sim_msix_init(fn);
+	if (ret)
+		return ret;
+
 	pci_sim_engine_add(fn);
 	return pci_sim_tph_init(fn);
 }

@@ -264,6 +264,15 @@ void pci_sim_msi_add(struct pci_sim_fn *fn)
  * MSI-X of a function
  */
 
+static void __iomem *pci_sim_msix_table(struct pci_sim_fn *fn)
+{
+	if (!fn->nr_msix)
+		return NULL;
+
+	return pci_sim_bar_ptr(fn, PCI_SIM_MSIX_BAR, 0,
+			       fn->nr_msix * PCI_MSIX_ENTRY_SIZE);
+}
+
 static void __iomem *pci_sim_msix_entry(struct pci_sim_fn *fn,
 					unsigned int vector)
 {
@@ -374,14 +383,48 @@ static void pci_sim_msix_ctrl_write(struct pci_sim_fn *fn, unsigned int reg,
 }
 
 /**
- * pci_sim_msix_init() - add the MSI-X capability
+ * pci_sim_msix_d3hot() - let writes to the MSI-X table be lost from now on
+ * @fn: function
+ *
+ * BARs do not respond in D3hot.  They are memory, so the writes cannot be kept out.
+ */
+void pci_sim_msix_d3hot(struct pci_sim_fn *fn)
+{
+	void __iomem *table = pci_sim_msix_table(fn);
+
+	if (table)
+		memcpy_fromio(fn->msix_table, table,
+			      fn->nr_msix * PCI_MSIX_ENTRY_SIZE);
+}
+
+/**
+ * pci_sim_msix_d0() - undo what was written to the MSI-X table in D3hot
  * @fn: function
  */
-void pci_sim_msix_init(struct pci_sim_fn *fn)
+void pci_sim_msix_d0(struct pci_sim_fn *fn)
+{
+	void __iomem *table = pci_sim_msix_table(fn);
+
+	if (table)
+		memcpy_toio(table, fn->msix_table,
+			    fn->nr_msix * PCI_MSIX_ENTRY_SIZE);
+}
+
+/**
+ * pci_sim_msix_init() - add the MSI-X capability
+ * @fn: function
+ *
+ * Return: 0; -ENOMEM.
+ */
+int pci_sim_msix_init(struct pci_sim_fn *fn)
 {
 	fn->nr_msix = fn->node->msix;
 	if (!fn->nr_msix)
-		return;
+		return 0;
+
+	fn->msix_table = kcalloc(fn->nr_msix, PCI_MSIX_ENTRY_SIZE, GFP_KERNEL);
+	if (!fn->msix_table)
+		return -ENOMEM;
 
 	fn->msix = PCI_SIM_CAP_MSIX;
 	pci_sim_add_cap(fn, PCI_CAP_ID_MSIX, fn->msix);
@@ -391,6 +434,7 @@ void pci_sim_msix_init(struct pci_sim_fn *fn)
 	pci_sim_def(fn, fn->msix + PCI_MSIX_PBA, 4,
 		    PCI_SIM_PBA_OFFSET | PCI_SIM_MSIX_BAR, 0, 0);
 	pci_sim_set_trap(fn, fn->msix, fn->msix, pci_sim_msix_ctrl_write);
+	return 0;
 }
 
 /**

@@ -118,7 +118,8 @@ struct pci_sim_fabric {
  * @siblings: entry in @children of the parent, or in @hosts of the fabric
  * @children: components below
  * @kind: what it is
- * @number: device number, or number of the host bridge or VF
+ * @number: device number, function number at the end of a link, or number of the
+ *	host bridge or VF
  * @switches: switches on the way from the host bridge, with this one
  * @host: the host bridge, while live
  * @fn: the function, while live
@@ -251,6 +252,7 @@ struct pci_sim_fail {
  * @sriov: offset of the SR-IOV capability or 0
  * @nr_vfs: VFs that exist
  * @nr_msix: entries in the MSI-X table
+ * @msix_table: the MSI-X table when the function entered D3hot
  * @bar: address of the memory behind each BAR or 0
  * @fail_read: config reads to fail
  * @fail_write: config writes to fail
@@ -294,6 +296,7 @@ struct pci_sim_fn {
 	u16 sriov;
 	u16 nr_vfs;
 	u16 nr_msix;
+	void *msix_table;
 	phys_addr_t bar[PCI_SIM_NR_BARS];
 	struct pci_sim_fail fail_read;
 	struct pci_sim_fail fail_write;
@@ -373,6 +376,19 @@ static inline bool pci_sim_is_bridge(const struct pci_sim_fn *fn)
 	       fn->kind == PCI_SIM_DOWNSTREAM;
 }
 
+/* Does a link begin here, so that what is below are functions of device 0? */
+static inline bool pci_sim_has_link(const struct pci_sim_fn *fn)
+{
+	return fn && (fn->kind == PCI_SIM_ROOT_PORT ||
+		      fn->kind == PCI_SIM_DOWNSTREAM);
+}
+
+static inline bool pci_sim_is_multifunction(const struct pci_sim_fn *fn)
+{
+	return pci_sim_has_link(fn->parent) &&
+	       list_count_nodes(&fn->parent->node->children) > 1;
+}
+
 static inline u32 pci_sim_get32(const struct pci_sim_fn *fn, unsigned int where)
 {
 	return fn->reg[where / 4].value;
@@ -444,7 +460,9 @@ int pci_sim_msi_init(struct pci_sim_host *host);
 void pci_sim_msi_exit(struct pci_sim_host *host);
 bool pci_sim_msi_receive(struct pci_sim_host *host, u16 requester, u32 data);
 void pci_sim_msi_add(struct pci_sim_fn *fn);
-void pci_sim_msix_init(struct pci_sim_fn *fn);
+void pci_sim_msix_d3hot(struct pci_sim_fn *fn);
+void pci_sim_msix_d0(struct pci_sim_fn *fn);
+int pci_sim_msix_init(struct pci_sim_fn *fn);
 void pci_sim_msix_reset(struct pci_sim_fn *fn);
 void pci_sim_irq_raise(struct pci_sim_fn *fn, unsigned int vector);
 void pci_sim_msix_poll(struct work_struct *work);

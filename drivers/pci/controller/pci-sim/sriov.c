@@ -83,7 +83,8 @@ static void pci_sim_init_vf_bar(struct pci_sim_fn *pf, unsigned int bar)
  * pci_sim_sriov_init() - add the SR-IOV capability, if the function has VFs
  * @pf: function
  *
- * Return: 0; -EINVAL if the VFs are not numbered from 0 on.
+ * Return: 0; -EINVAL if the VFs are not numbered from 0 on, or have the numbers of
+ * other functions.
  */
 int pci_sim_sriov_init(struct pci_sim_fn *pf)
 {
@@ -93,6 +94,9 @@ int pci_sim_sriov_init(struct pci_sim_fn *pf)
 
 	if (!total)
 		return 0;
+
+	if (pci_sim_is_multifunction(pf))
+		return -EINVAL;
 
 	list_for_each_entry(node, &pf->node->children, siblings)
 		if (node->number >= total)

@@ -76,19 +76,6 @@ struct peer {
 	bool ds;
 };
 
-/* Whether the kernel has been told not to use TPH */
-static bool tph_turned_off(void)
-{
-	FILE *file = fopen("/proc/cmdline", "re");
-	char line[4096] = "";
-
-	VFIO_ASSERT_NOT_NULL(file);
-	VFIO_ASSERT_NOT_NULL(fgets(line, sizeof(line), file));
-	fclose(file);
-
-	return strstr(line, "pci=notph");
-}
-
 /* Return NULL, or the reason why there is nothing to test. */
 static const char *setup_level(int level)
 {
@@ -103,7 +90,8 @@ static const char *setup_level(int level)
 
 static const char *setup_tph(int level)
 {
-	return tph_turned_off() ? "TPH is turned off by pci=notph" : setup_level(level);
+	return vfio_pci_tph_turned_off() ? "TPH is turned off by pci=notph" :
+					   setup_level(level);
 }
 
 /* Each dma-buf of vfio-pci, and each device that it has, holds a reference. */
@@ -991,8 +979,12 @@ TEST_F_TIMEOUT(single, completer, 120)
 		iommu = iommu_init(MODE_IOMMUFD);
 		peer_open(sim, iommu, &peer, ep);
 		fd = export_buf(&peer);
-		st = tph_turned_off() ? -EOPNOTSUPP : expected[i].st;
-		st_ext = tph_turned_off() ? -EOPNOTSUPP : expected[i].st_ext;
+		st = expected[i].st;
+		st_ext = expected[i].st_ext;
+		if (vfio_pci_tph_turned_off()) {
+			st = -EOPNOTSUPP;
+			st_ext = -EOPNOTSUPP;
+		}
 
 		EXPECT_EQ(st,
 			  probe(&peer, VFIO_DEVICE_FEATURE_DMA_BUF_TPH));

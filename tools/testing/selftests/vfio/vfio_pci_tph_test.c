@@ -104,6 +104,8 @@ struct tph_device {
 	struct tph_device *next;
 	/* VFs only */
 	const char *vf_token;
+	/* Opened before, with the IOMMU and the memory that this one uses, too */
+	struct tph_device *beside;
 
 	struct iommu *iommu;
 	struct iova_allocator *iova_allocator;
@@ -306,12 +308,18 @@ static u32 ctrl_on(struct tph_device *d)
 
 static void tph_open(struct tph_device *d)
 {
-	d->iommu = iommu_init(default_iommu_mode);
+	d->iommu = d->beside ? d->beside->iommu : iommu_init(default_iommu_mode);
 	d->device = vfio_pci_device_init_vf(d->bdf, d->iommu, d->vf_token);
 }
 
 static void tph_close(struct tph_device *d)
 {
+	if (d->beside) {
+		vfio_pci_device_cleanup(d->device);
+		d->device = NULL;
+		return;
+	}
+
 	if (d->region.vaddr) {
 		iommu_unmap(d->iommu, &d->region);
 		VFIO_ASSERT_EQ(munmap(d->region.vaddr, d->region.size), 0);
@@ -773,6 +781,11 @@ static struct pci_sim_record dma_write_st(struct tph_device *d, u16 vector,
 	};
 	const struct pci_sim_record *record;
 
+	if (d->beside) {
+		if (!d->beside->region.vaddr)
+			map_region(d->beside);
+		d->region = d->beside->region;
+	}
 	if (!d->region.vaddr)
 		map_region(d);
 
@@ -1649,6 +1662,18 @@ static void check_power_state(struct tph_device *d)
 	check_table(d, tags);
 	if (d->sim)
 		check_hint(d, 1, 1, tags[1], false);
+
+	if (!has_table(d) || cap_loc(d->cap) != PCI_TPH_LOC_MSIX)
+		return;
+
+	/* Vectors that are freed there leave no tag. */
+	set_power_state(d, PM_D3HOT);
+	vfio_pci_msix_disable(d->device);
+	set_power_state(d, PM_D0);
+	check_ctrl(d, ctrl_on(d));
+	check_table_zero(d);
+	enable_vectors(d);
+	check_table(d, tags);
 }
 
 TEST_F(vfio_pci_tph_test, power_state)
@@ -3029,9 +3054,15 @@ TEST_F(vfio_pci_tph_st_test, failed_enable)
 	check_hint(d, 0, 0, TAG_P(0), false);
 }
 
+/*
+ * Some do not exist, and one that is possible may have no UID before it is there,
+ * as in a guest that was started with "-smp 2,maxcpus=3".
+ */
 TEST_F(vfio_pci_tph_st_test, bad_cpu)
 {
-	u32 bad[] = { nr_possible_cpus(), 0x80000000, ~0u };
+	u32 bad[] = {
+		nr_possible_cpus(), 0x80000000, ~0u, nr_possible_cpus() - 1,
+	};
 	struct tph_device *d = &self->d;
 	u16 tags[MAX_ENTRIES];
 	u32 cpus[4] = {};
@@ -3040,6 +3071,9 @@ TEST_F(vfio_pci_tph_st_test, bad_cpu)
 	tph_start(d);
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		if (bad[i] < nr_possible_cpus() && cpu_apic_id(bad[i]) >= 0)
+			continue;
+
 		for (k = 0; k < ARRAY_SIZE(cpus); k++) {
 			program(d, 0, nr_entries(d), 0);
 			fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
@@ -4090,24 +4124,30 @@ FIXTURE_TEARDOWN(vfio_pci_tph_shapes)
 }
 
 /* Open one of the devices. The one that is opened last is closed first. */
+static void shape_open_as(struct tph_device *d, const char *driver)
+{
+	d->trace = pci_sim_trace_init();
+	d->next = shape;
+
+	pci_sim_get_bdf(d->sim, d->ep, d->bdf);
+	sysfs_driver_bind(d->bdf, driver);
+	tph_open(d);
+	shape = d;
+	find_cap(d);
+}
+
 static void shape_open_with(struct tph_device *d, struct pci_sim *sim,
 			    const char *ep, int level, const char *driver,
 			    const char *vf_token)
 {
 	*d = (struct tph_device) {
 		.sim = sim,
-		.trace = pci_sim_trace_init(),
 		.ep = ep,
 		.level = level,
-		.next = shape,
 		.vf_token = vf_token,
 	};
 
-	pci_sim_get_bdf(sim, ep, d->bdf);
-	sysfs_driver_bind(d->bdf, driver);
-	tph_open(d);
-	shape = d;
-	find_cap(d);
+	shape_open_as(d, driver);
 }
 
 static void shape_open(struct tph_device *d, struct pci_sim *sim,
@@ -4441,6 +4481,61 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, af_flr, 120)
 		check_resets(&d, write_af_flr);
 		shape_close(&d);
 	}
+}
+
+/* A hot reset through the file of another function reaches this one as well. */
+static struct tph_device *hot_reset_through;
+
+static void hot_reset_of_set(struct tph_device *d)
+{
+	hot_reset(hot_reset_through);
+}
+
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, hot_reset_of_set, 120)
+{
+	static const char * const eps[] = { SIM_EP, "hb0/rp0/ep1" };
+	struct tph_device ds[2] = {};
+	int i;
+
+	pci_sim_add(self->sim, eps[0], "tph_loc=1");
+	pci_sim_add(self->sim, eps[1], "tph_loc=2");
+	pci_sim_set_live(self->sim, true);
+
+	for (i = 0; i < 2; i++) {
+		ds[i].sim = self->sim;
+		ds[i].ep = eps[i];
+		ds[i].level = variant->level;
+		ds[i].beside = i ? &ds[0] : NULL;
+	}
+
+	/* Nobody has the other one, so it is not the user's to reset. */
+	shape_open_as(&ds[0], "vfio-pci");
+	tph_start(&ds[0]);
+	ASSERT_EQ(-EINVAL, try_hot_reset(&ds[0]));
+	check_started(&ds[0]);
+
+	/* One that is reset by itself leaves the other one alone. */
+	shape_open_as(&ds[1], "vfio-pci");
+	tph_start(&ds[1]);
+	vfio_pci_device_reset(ds[1].device);
+	check_reset(&ds[1]);
+	check_started(&ds[0]);
+	vfio_pci_device_reset(ds[0].device);
+
+	for (i = 0; i < 2; i++) {
+		hot_reset_through = &ds[!i];
+		check_resets(&ds[i], hot_reset_of_set);
+	}
+
+	/* Both at once */
+	tph_start(&ds[0]);
+	tph_start(&ds[1]);
+	hot_reset(&ds[0]);
+	check_reset(&ds[0]);
+	check_reset(&ds[1]);
+
+	shape_close(&ds[1]);
+	shape_close(&ds[0]);
 }
 
 static void device_reset_without_effect(struct tph_device *d)
