@@ -109,8 +109,7 @@ static void check_open(struct device *dev, const char *path, int ret)
 	if (ret >= 0)
 		return;
 
-	/* The second is for a device that is open by its character device. */
-	if (errno == EBUSY || errno == EINVAL)
+	if (errno == EBUSY)
 		errx(1, "%s: in use, or a device of its IOMMU group is", dev->name);
 
 	err(1, "%s: %s", dev->name, path);
@@ -136,7 +135,12 @@ static int open_cdev(struct device *dev)
 	check_open(dev, path, dev->fd);
 	bind.iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 	check_open(dev, "/dev/iommu", bind.iommufd);
-	check_open(dev, path, ioctl(dev->fd, VFIO_DEVICE_BIND_IOMMUFD, &bind));
+	if (ioctl(dev->fd, VFIO_DEVICE_BIND_IOMMUFD, &bind)) {
+		/* So it is if somebody else has opened the character device. */
+		if (errno == EINVAL)
+			errno = EBUSY;
+		check_open(dev, path, -1);
+	}
 
 	return 0;
 }
@@ -248,6 +252,9 @@ static const char *why_no_table(struct device *dev)
 	if (!(dev->hw_cap & PCI_TPH_CAP_LOC_MASK))
 		return "the device has no ST table";
 
+	if (!(dev->hw_cap & (PCI_TPH_CAP_ST_IV | PCI_TPH_CAP_ST_DS)))
+		return "the device has no mode that uses the ST table";
+
 	return dev->hw_cap & PCI_TPH_CAP_ST_IV ?
 	       "takes vfio_pci_core.tph=1, and a table that can be used" :
 	       "takes vfio_pci_core.tph=2, and a table that can be used";
@@ -264,8 +271,8 @@ static const char *why_not_told(struct device *dev)
 		return "the platform has none (_DSM of the host bridge)";
 
 	return dev->hw_cap & PCI_TPH_CAP_ST_DS ?
-	       "takes vfio_pci_core.tph=2, if the platform has any" :
-	       "takes vfio_pci_core.tph=3 (no DS mode), if the platform has any";
+	       "takes vfio_pci_core.tph=2, and a platform that has tags" :
+	       "takes vfio_pci_core.tph=3 (no DS mode), and a platform that has tags";
 }
 
 static int resolve(struct device *dev, __u32 flags, __u32 cpu, char tag[8])
@@ -324,6 +331,7 @@ static void show_cap(const char *when, __u32 cap)
 static void show(struct device *dev)
 {
 	char tag[8];
+	int ret;
 
 	puts("Features");
 	show_feature(dev, "TPH", VFIO_DEVICE_FEATURE_TPH, why_no_tph(dev));
@@ -345,10 +353,15 @@ static void show(struct device *dev)
 	puts("Steering Tags");
 	printf("  of CPUs            %s\n",
 	       dev->flags & VFIO_DEVICE_TPH_CAP_CPU ? "yes" : "no");
-	if (resolve(dev, VFIO_DEVICE_TPH_SRC_CPU_VOLATILE, 0, tag) == -EOPNOTSUPP)
-		printf("  told to the user   no: %s\n", why_not_told(dev));
-	else
+	ret = resolve(dev, VFIO_DEVICE_TPH_SRC_CPU_VOLATILE, 0, tag);
+	/* Whether there is a CPU 0, and for this task, is another question. */
+	if (!ret || ret == -EINVAL || ret == -EPERM)
 		puts("  told to the user   yes");
+	else
+		printf("  told to the user   no: %s\n",
+		       ret == -EOPNOTSUPP ? why_not_told(dev) :
+		       ret == -ENOTTY ? "the kernel is built without" :
+		       strerror(-ret));
 	printf("  literal            %s\n",
 	       dev->flags & VFIO_DEVICE_TPH_CAP_LITERAL ? "yes" : "no");
 }

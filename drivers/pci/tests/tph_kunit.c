@@ -1757,6 +1757,7 @@ static void tph_msix_clear_no_vectors(struct kunit *test)
 {
 	struct tph_ctx *ctx = test->priv;
 	struct pci_dev *pdev = ctx->pdev;
+	u32 msix;
 
 	ctx->table = kunit_kzalloc(test, TABLE_SIZE * PCI_MSIX_ENTRY_SIZE,
 				   GFP_KERNEL);
@@ -1764,6 +1765,8 @@ static void tph_msix_clear_no_vectors(struct kunit *test)
 	leave_tags(ctx);
 	probe_at(ctx, TPH_POS, ALL_MODES | IN_MSIX | ENTRIES(ST_SIZE),
 		 TABLE_SIZE);
+	pdev->resource[0] = DEFINE_RES_MEM(SZ_1M, SZ_64K);
+	msix = cfg_dword(ctx, MSIX_POS);
 	kunit_activate_static_stub(test, msix_map_region, tph_stub_map);
 	kunit_activate_static_stub(test, msix_unmap_region, tph_stub_unmap);
 
@@ -1782,21 +1785,27 @@ static void tph_msix_clear_no_vectors(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ctx->unmaps, 1);
 	expect_table_clear(test, ST_SIZE);
 
-	/* No further than where the device stops to respond */
+	/* All ones need not mean that the device does not respond */
 	leave_tags(ctx);
 	*vctrl(ctx, 2) = ~0;
-	pci_msix_clear_tph_tags(pdev, true);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear_unused(pdev), 0);
 	KUNIT_EXPECT_EQ(test, ctx->maps, 2);
 	KUNIT_EXPECT_EQ(test, ctx->unmaps, 2);
-	KUNIT_EXPECT_EQ(test, *vctrl(ctx, 2), U32_MAX);
-	*vctrl(ctx, 2) = left_vctrl(2);
-	expect_table_clear(test, 2);
+	KUNIT_EXPECT_EQ(test, *vctrl(ctx, 2), ~PCI_MSIX_ENTRY_CTRL_ST);
+	*vctrl(ctx, 2) = left_vctrl(2) & ~PCI_MSIX_ENTRY_CTRL_ST;
+	expect_table_clear(test, ST_SIZE);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, MSIX_POS), msix);
 
 	/* No mapping */
 	ctx->table = NULL;
-	pci_msix_clear_tph_tags(pdev, true);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(pdev), -ENOMEM);
 	KUNIT_EXPECT_EQ(test, ctx->maps, 3);
 	KUNIT_EXPECT_EQ(test, ctx->unmaps, 2);
+
+	/* No BAR */
+	pdev->resource[0].flags = 0;
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear(pdev), 0);
+	KUNIT_EXPECT_EQ(test, ctx->maps, 3);
 }
 
 static void tph_msix_clear(struct kunit *test)

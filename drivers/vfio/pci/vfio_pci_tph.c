@@ -83,7 +83,7 @@ static const struct kernel_param_ops vfio_pci_tph_level_ops = {
  */
 module_param_cb(tph, &vfio_pci_tph_level_ops, &vfio_pci_tph_level, 0444);
 __MODULE_PARM_TYPE(tph, "uint");
-MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users who opt in: 0 = processing hints without Steering Tags (default), 1 = and Interrupt Vector mode, with Steering Tags of CPUs, 2 = and Device Specific mode, in which a device may send any Steering Tag, 3 = and literal Steering Tags. A Steering Tag tells the target of a DMA which cache to use, so the user can compete with others for that cache; with a second device, whose dma-bufs are given tags freely, or with the Steering Tags in the MSI-X table, whose mmap stays allowed, the user can from 1 on also write values that were not checked.");
+MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users who opt in: 0 = processing hints without Steering Tags (default), 1 = and Interrupt Vector mode, with Steering Tags of CPUs, 8 or 16 bits wide, 2 = and Device Specific mode, in which a device may send any Steering Tag, 3 = and literal Steering Tags. A Steering Tag tells the target of a DMA which cache to use, so the user can compete with others for that cache; with a second device, whose dma-bufs are given tags freely, or with the Steering Tags in the MSI-X table, whose mmap stays allowed, the user can from 1 on also write values that were not checked.");
 
 /**
  * struct vfio_pci_tph - TPH state of a device whose user has opted in
@@ -239,21 +239,28 @@ static u32 vfio_pci_tph_ctrl(struct vfio_pci_core_device *vdev)
 			  pcie_tph_enabled_req_type(vdev->pdev));
 }
 
-/* Keep resets out, and let the MSI-X table be reached if the tags are there */
-static u16 vfio_pci_tph_hw_begin(struct vfio_pci_core_device *vdev)
+/* Does the MSI-X table have entries that the user programs? */
+static bool vfio_pci_tph_has_msix_tags(struct vfio_pci_core_device *vdev)
+{
+	return vdev->tph && vdev->tph->in_msix && vdev->tph->nr_entries;
+}
+
+/* Keep resets out, and let the MSI-X table be reached if that is needed */
+static u16 vfio_pci_tph_hw_begin(struct vfio_pci_core_device *vdev, bool msix)
 {
 	lockdep_assert_held_write(&vdev->memory_lock);
 
-	if (vdev->tph->in_msix)
+	if (msix)
 		return vfio_pci_memory_enable(vdev);
 
 	pci_cfg_access_lock(vdev->pdev);
 	return 0;
 }
 
-static void vfio_pci_tph_hw_end(struct vfio_pci_core_device *vdev, u16 cmd)
+static void vfio_pci_tph_hw_end(struct vfio_pci_core_device *vdev, bool msix,
+				u16 cmd)
 {
-	if (vdev->tph->in_msix)
+	if (msix)
 		vfio_pci_memory_restore(vdev, cmd);
 	else
 		pci_cfg_access_unlock(vdev->pdev);
@@ -329,14 +336,18 @@ static int vfio_pci_tph_apply(struct vfio_pci_core_device *vdev, u32 ctrl)
 {
 	u8 mode = FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl);
 	u8 req_type = FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl);
+	bool msix = vfio_pci_tph_has_msix_tags(vdev);
 	struct vfio_pci_tph *tph = vdev->tph;
 	struct pci_dev *pdev = vdev->pdev;
 	const u16 *table;
 	int ret;
 	u16 cmd;
 
-	cmd = vfio_pci_tph_hw_begin(vdev);
+	cmd = vfio_pci_tph_hw_begin(vdev, msix);
 	ret = pcie_tph_pause(pdev);
+	/* Vectors that were freed outside of D0 have left their tags */
+	if (!ret && msix && tph->stale)
+		ret = pcie_tph_clear_unused(pdev);
 	if (!ret)
 		ret = pcie_tph_set_ctrl(pdev, mode, req_type);
 
@@ -357,7 +368,7 @@ static int vfio_pci_tph_apply(struct vfio_pci_core_device *vdev, u32 ctrl)
 		vfio_pci_tph_fail(vdev);
 		ret = -EIO;
 	}
-	vfio_pci_tph_hw_end(vdev, cmd);
+	vfio_pci_tph_hw_end(vdev, msix, cmd);
 
 	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 	return ret;
@@ -376,21 +387,12 @@ static int vfio_pci_tph_apply(struct vfio_pci_core_device *vdev, u32 ctrl)
 void vfio_pci_tph_d0(struct vfio_pci_core_device *vdev)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
-	u16 cmd;
 
 	if (!tph || !tph->stale || vdev->pdev->current_state != PCI_D0)
 		return;
 
-	tph->stale = false;
-
-	/* Vectors that were freed meanwhile have left their tags there */
-	if (tph->in_msix) {
-		cmd = vfio_pci_tph_hw_begin(vdev);
-		pcie_tph_clear(vdev->pdev);
-		vfio_pci_tph_hw_end(vdev, cmd);
-	}
-
 	vfio_pci_tph_apply(vdev, vfio_pci_tph_vctrl(vdev));
+	tph->stale = false;
 }
 
 /* May the user choose this for TPH Requester Enable? */
@@ -461,8 +463,9 @@ static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 old,
 	/* Off now: apply that, for the tags that go with it */
 	if (ret)
 		vfio_pci_tph_apply(vdev, vfio_pci_tph_ctrl(vdev));
+	else
+		vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 
-	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 	return ret;
 }
 
@@ -693,7 +696,7 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 		return count;
 	}
 
-	cmd = vfio_pci_tph_hw_begin(vdev);
+	cmd = vfio_pci_tph_hw_begin(vdev, tph->in_msix);
 	ret = pcie_tph_pause(pdev);
 	if (!ret) {
 		/* Tags of the other kind wait until it is enabled */
@@ -713,16 +716,10 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 			ret = -EIO;
 		}
 	}
-	vfio_pci_tph_hw_end(vdev, cmd);
+	vfio_pci_tph_hw_end(vdev, tph->in_msix, cmd);
 
 	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 	return ret;
-}
-
-/* Does making or freeing MSI-X vectors concern entries that the user programs? */
-static bool vfio_pci_tph_has_msix_tags(struct vfio_pci_core_device *vdev)
-{
-	return vdev->tph && vdev->tph->in_msix && vdev->tph->nr_entries;
 }
 
 /**
@@ -817,9 +814,9 @@ void vfio_pci_tph_off(struct vfio_pci_core_device *vdev)
 		return;
 	}
 
-	cmd = vfio_pci_tph_hw_begin(vdev);
+	cmd = vfio_pci_tph_hw_begin(vdev, vdev->tph->in_msix);
 	pcie_tph_clear(vdev->pdev);
-	vfio_pci_tph_hw_end(vdev, cmd);
+	vfio_pci_tph_hw_end(vdev, vdev->tph->in_msix, cmd);
 
 	vfio_pci_tph_forget(vdev);
 }
@@ -876,7 +873,7 @@ bool vfio_pci_tph_reset_end(struct vfio_pci_core_device *vdev)
  *
  * Context: May sleep.  The device is in D0, with memory decode on, and has no
  * interrupt vectors.
- * Return: 0, or -EIO if the device does not let itself be cleared.
+ * Return: 0, -EIO if the device does not let itself be cleared, or -ENOMEM.
  */
 int vfio_pci_tph_open(struct vfio_pci_core_device *vdev)
 {
@@ -890,7 +887,7 @@ int vfio_pci_tph_open(struct vfio_pci_core_device *vdev)
 	pci_cfg_access_unlock(vdev->pdev);
 
 	/* Without TPH there is nothing to clear */
-	return ret == -EIO ? ret : 0;
+	return ret == -EOPNOTSUPP ? 0 : ret;
 }
 
 /**

@@ -791,9 +791,10 @@ static struct config_group *pci_sim_make(struct pci_sim_fabric *fabric,
 	if (fabric->live)
 		return ERR_PTR(-EBUSY);
 
-	/* rp1 and rciep1, or hb1 and hb01, are the same place */
+	/* rp1 and rciep1, or hb1 and hb01, are the same place; a switch is alone */
 	list_for_each_entry(other, list, siblings)
-		if (other->number == number)
+		if (other->number == number || kind == PCI_SIM_UPSTREAM ||
+		    other->kind == PCI_SIM_UPSTREAM)
 			return ERR_PTR(-EEXIST);
 
 	node = kzalloc_obj(*node);

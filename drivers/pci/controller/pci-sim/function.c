@@ -291,7 +291,7 @@ static void pci_sim_init_link(struct pci_sim_fn *fn, u16 exp, bool downstream)
 {
 	u32 lnkcap = PCI_EXP_LNKCAP_SLS_16_0GB |
 		     FIELD_PREP(PCI_EXP_LNKCAP_MLW, 16) |
-		     FIELD_PREP(PCI_EXP_LNKCAP_PN, fn->node->number);
+		     FIELD_PREP(PCI_EXP_LNKCAP_PN, PCI_SLOT(fn->devfn));
 	u16 lnksta = PCI_EXP_LNKSTA_CLS_16_0GB |
 		     FIELD_PREP(PCI_EXP_LNKSTA_NLW, 16);
 	u16 lnksta2 = (downstream ? fn : fn->parent)->node->flit ?

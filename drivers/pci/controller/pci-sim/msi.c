@@ -281,6 +281,25 @@ static void __iomem *pci_sim_msix_entry(struct pci_sim_fn *fn,
 			       PCI_MSIX_ENTRY_SIZE);
 }
 
+/**
+ * pci_sim_msix_vctrl() - Vector Control of an entry, as the function has it
+ * @fn: function whose MSI-X table has an address
+ * @vector: entry
+ *
+ * Return: the register.
+ */
+u32 pci_sim_msix_vctrl(struct pci_sim_fn *fn, unsigned int vector)
+{
+	u32 where = vector * PCI_MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL;
+
+	lockdep_assert_held(&pci_sim_lock);
+
+	if (fn->msix_saved)
+		return *(u32 *)(fn->msix_table + where);
+
+	return readl(pci_sim_bar_ptr(fn, PCI_SIM_MSIX_BAR, where, sizeof(u32)));
+}
+
 static void pci_sim_msix_set_pending(struct pci_sim_fn *fn, unsigned int vector,
 				     bool pending)
 {
@@ -304,6 +323,7 @@ void pci_sim_msix_reset(struct pci_sim_fn *fn)
 
 	lockdep_assert_held(&pci_sim_lock);
 
+	fn->msix_saved = false;
 	if (!fn->nr_msix || !fn->bar[PCI_SIM_MSIX_BAR])
 		return;
 
@@ -339,7 +359,7 @@ static bool pci_sim_msix_try(struct pci_sim_fn *fn, unsigned int vector)
 {
 	void __iomem *entry = pci_sim_msix_entry(fn, vector);
 	u16 flags = pci_sim_get16(fn, fn->msix + PCI_MSIX_FLAGS);
-	u32 ctrl = readl(entry + PCI_MSIX_ENTRY_VECTOR_CTRL);
+	u32 ctrl = pci_sim_msix_vctrl(fn, vector);
 	bool masked = flags & PCI_MSIX_FLAGS_MASKALL ||
 		      ctrl & PCI_MSIX_ENTRY_CTRL_MASKBIT;
 
@@ -392,9 +412,13 @@ void pci_sim_msix_d3hot(struct pci_sim_fn *fn)
 {
 	void __iomem *table = pci_sim_msix_table(fn);
 
-	if (table)
-		memcpy_fromio(fn->msix_table, table,
-			      fn->nr_msix * PCI_MSIX_ENTRY_SIZE);
+	lockdep_assert_held(&pci_sim_lock);
+
+	if (!table)
+		return;
+
+	memcpy_fromio(fn->msix_table, table, fn->nr_msix * PCI_MSIX_ENTRY_SIZE);
+	fn->msix_saved = true;
 }
 
 /**
@@ -405,9 +429,12 @@ void pci_sim_msix_d0(struct pci_sim_fn *fn)
 {
 	void __iomem *table = pci_sim_msix_table(fn);
 
-	if (table)
+	lockdep_assert_held(&pci_sim_lock);
+
+	if (table && fn->msix_saved)
 		memcpy_toio(table, fn->msix_table,
 			    fn->nr_msix * PCI_MSIX_ENTRY_SIZE);
+	fn->msix_saved = false;
 }
 
 /**

@@ -253,6 +253,7 @@ struct pci_sim_fail {
  * @nr_vfs: VFs that exist
  * @nr_msix: entries in the MSI-X table
  * @msix_table: the MSI-X table when the function entered D3hot
+ * @msix_saved: it did, and had a table
  * @bar: address of the memory behind each BAR or 0
  * @fail_read: config reads to fail
  * @fail_write: config writes to fail
@@ -297,6 +298,7 @@ struct pci_sim_fn {
 	u16 nr_vfs;
 	u16 nr_msix;
 	void *msix_table;
+	bool msix_saved;
 	phys_addr_t bar[PCI_SIM_NR_BARS];
 	struct pci_sim_fail fail_read;
 	struct pci_sim_fail fail_write;
@@ -460,6 +462,7 @@ int pci_sim_msi_init(struct pci_sim_host *host);
 void pci_sim_msi_exit(struct pci_sim_host *host);
 bool pci_sim_msi_receive(struct pci_sim_host *host, u16 requester, u32 data);
 void pci_sim_msi_add(struct pci_sim_fn *fn);
+u32 pci_sim_msix_vctrl(struct pci_sim_fn *fn, unsigned int vector);
 void pci_sim_msix_d3hot(struct pci_sim_fn *fn);
 void pci_sim_msix_d0(struct pci_sim_fn *fn);
 int pci_sim_msix_init(struct pci_sim_fn *fn);

@@ -65,8 +65,6 @@ unsigned int pci_sim_st_entries(struct pci_sim_fn *fn)
  */
 u16 pci_sim_st_entry(struct pci_sim_fn *fn, unsigned int index)
 {
-	void __iomem *entry;
-
 	lockdep_assert_held(&pci_sim_lock);
 
 	if (index >= pci_sim_st_entries(fn))
@@ -76,13 +74,10 @@ u16 pci_sim_st_entry(struct pci_sim_fn *fn, unsigned int index)
 		return pci_sim_get16(fn, fn->tph + PCI_TPH_BASE_SIZEOF +
 					 2 * index);
 
-	entry = pci_sim_bar_ptr(fn, PCI_SIM_MSIX_BAR,
-				index * PCI_MSIX_ENTRY_SIZE,
-				PCI_MSIX_ENTRY_SIZE);
-	if (!entry)
+	if (!fn->bar[PCI_SIM_MSIX_BAR])
 		return 0;
 
-	return readl(entry + PCI_MSIX_ENTRY_VECTOR_CTRL) >> 16;
+	return pci_sim_msix_vctrl(fn, index) >> 16;
 }
 
 static void pci_sim_violation(struct pci_sim_fn *fn,

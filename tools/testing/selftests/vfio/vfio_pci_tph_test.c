@@ -1969,7 +1969,7 @@ TEST_F(vfio_pci_tph_test, close)
 	check_table_zero(d);
 }
 
-/* Without a driver, the table can be reached through sysfs. */
+/* While nobody uses the device its table can be reached through sysfs, in D0. */
 static void dirty_msix_table(struct tph_device *d)
 {
 	u16 entries[MAX_ENTRIES], cmd;
@@ -1977,6 +1977,7 @@ static void dirty_msix_table(struct tph_device *d)
 	void *table, *ctrl;
 	int fd, i;
 
+	VFIO_ASSERT_EQ(write_device(d, "power/control", "on"), 0);
 	sysfs_config_access(d->bdf, false, PCI_COMMAND, sizeof(cmd), &cmd);
 	cmd |= PCI_COMMAND_MEMORY;
 	sysfs_config_access(d->bdf, true, PCI_COMMAND, sizeof(cmd), &cmd);
@@ -2000,6 +2001,7 @@ static void dirty_msix_table(struct tph_device *d)
 
 	hw_table(d, entries);
 	VFIO_ASSERT_EQ(entries[0], 0x33);
+	VFIO_ASSERT_EQ(write_device(d, "power/control", "auto"), 0);
 }
 
 static void leave_on(struct tph_device *d)
@@ -4910,68 +4912,94 @@ static void set_blocking(const char *bdf, bool blocking)
 }
 
 /* Blocking can come and go, so it is looked at when it matters. */
-TEST_F(vfio_pci_tph_shapes, blocked_prefixes)
+static void check_blocking(struct tph_device *d, const char *sw)
 {
 	struct pci_sim_record record;
-	char bdf[PCI_SIM_BDF_SIZE];
-	struct tph_device d;
-	bool ext;
+	bool ext = has_ext(d);
+	u32 cpu = 0;
 
-	pci_sim_add(self->sim, "hb0/rp0/sw0", "prefix_block=1");
-	pci_sim_add(self->sim, "hb0/rp0/sw0/dp0/ep0", "tph_ext=1");
-	pci_sim_set_live(self->sim, true);
-	pci_sim_get_bdf(self->sim, "hb0/rp0/sw0", bdf);
-	shape_open(&d, self->sim, "hb0/rp0/sw0/dp0/ep0", variant->level);
-	ext = has_ext(&d);
-	check_path(&d, ": TPH, ");
-	check_path(&d, "blocks End-End TLP Prefixes");
+	check_path(d, ": TPH, ");
+	check_path(d, "blocks End-End TLP Prefixes");
 
-	vfio_pci_tph_opt_in(d.device);
-	ASSERT_EQ(shown_cap(d.cap, d.level), user_read(&d, PCI_TPH_CAP));
-	check_ext(&d, false);
+	vfio_pci_tph_opt_in(d->device);
+	if (has_table(d))
+		enable_vectors(d);
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CAP), shown_cap(d->cap, d->level));
+	check_ext(d, false);
 
-	set_blocking(bdf, false);
-	check_path(&d, "path: Extended TPH\n");
-	check_ext(&d, ext);
+	set_blocking(sw, false);
+	check_path(d, "path: Extended TPH\n");
+	check_ext(d, ext);
 
 	/* What has been enabled stays, and the switch does what it is told. */
-	set_blocking(bdf, true);
+	set_blocking(sw, true);
 	if (ext) {
 		struct pci_sim_desc desc = {
 			.op = PCI_SIM_OP_WRITE,
 			.len = 64,
-			.dst = d.region.iova,
+			.dst = d->region.iova,
 		};
 
-		ASSERT_EQ(PCI_TPH_CTRL_REQ_EN_MASK,
-			  user_read(&d, PCI_TPH_CTRL) &
-			  PCI_TPH_CTRL_REQ_EN_MASK);
-		pci_sim_trace_start(d.trace);
-		ASSERT_EQ(-EIO, pci_sim_engine_run(d.device, &desc));
-		pci_sim_trace_stop(d.trace);
-		record = *pci_sim_trace_first_write(d.trace, d.bdf);
-		ASSERT_EQ(PCI_SIM_FATE_BLOCKED, record.fate);
+		VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL) &
+			       PCI_TPH_CTRL_REQ_EN_MASK,
+			       PCI_TPH_CTRL_REQ_EN_MASK);
+		pci_sim_trace_start(d->trace);
+		VFIO_ASSERT_EQ(pci_sim_engine_run(d->device, &desc), -EIO);
+		pci_sim_trace_stop(d->trace);
+		record = *pci_sim_trace_first_write(d->trace, d->bdf);
+		VFIO_ASSERT_EQ(record.fate, PCI_SIM_FATE_BLOCKED);
 	}
-	check_ext(&d, false);
+	check_ext(d, false);
+
+	if (!has_table(d) || !ext)
+		return;
 
 	/* What has been accepted in D3hot may not be possible in D0 any more. */
-	if (has_table(&d) && ext) {
-		u32 cpu = 0;
+	set_blocking(sw, false);
+	program(d, 0, 2, 0);
+	set_power_state(d, PM_D3HOT);
+	vfio_pci_tph_st(d->device, SRC_CPU_V | EXTENDED, 0, 1, &cpu);
+	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, CTRL_IV_EXT);
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), CTRL_IV_EXT);
+	set_blocking(sw, true);
+	set_power_state(d, PM_D0);
+	check_ctrl(d, CTRL_IV);
+	check_hint(d, 0, 1, 0, false);
+	check_hint(d, 1, 1, TAG_V(0), false);
 
-		set_blocking(bdf, false);
-		program(&d, 0, 2, 0);
-		set_power_state(&d, PM_D3HOT);
-		vfio_pci_tph_st(d.device, SRC_CPU_V | EXTENDED, 0, 1, &cpu);
-		vfio_pci_config_writel(d.device, d.pos + PCI_TPH_CTRL,
-				       CTRL_IV_EXT);
-		ASSERT_EQ(CTRL_IV_EXT, user_read(&d, PCI_TPH_CTRL));
-		set_blocking(bdf, true);
-		set_power_state(&d, PM_D0);
-		check_ctrl(&d, CTRL_IV);
-		check_hint(&d, 0, 1, 0, false);
-		check_hint(&d, 1, 1, TAG_V(0), false);
+	/* What was on before goes on, also if the table has changed meanwhile. */
+	set_blocking(sw, false);
+	set_ctrl(d, CTRL_IV_EXT);
+	set_power_state(d, PM_D3HOT);
+	vfio_pci_tph_st(d->device, SRC_CPU_V | EXTENDED, 1, 1, &cpu);
+	set_blocking(sw, true);
+	set_power_state(d, PM_D0);
+	check_ctrl(d, CTRL_IV_EXT);
+	set_blocking(sw, false);
+	check_hint(d, 1, 1, XTAG_V(0), true);
+	set_blocking(sw, true);
+}
+
+TEST_F(vfio_pci_tph_shapes, blocked_prefixes)
+{
+	static const char * const eps[] = {
+		"hb0/rp0/sw0/dp0/ep0", "hb0/rp0/sw0/dp1/ep0",
+	};
+	char bdf[PCI_SIM_BDF_SIZE];
+	struct tph_device d;
+	int i;
+
+	pci_sim_add(self->sim, "hb0/rp0/sw0", "prefix_block=1");
+	pci_sim_add(self->sim, eps[0], "tph_ext=1 tph_loc=1");
+	pci_sim_add(self->sim, eps[1], "tph_ext=1 tph_loc=2");
+	pci_sim_set_live(self->sim, true);
+	pci_sim_get_bdf(self->sim, "hb0/rp0/sw0", bdf);
+
+	for (i = 0; i < ARRAY_SIZE(eps); i++) {
+		shape_open(&d, self->sim, eps[i], variant->level);
+		check_blocking(&d, bdf);
+		shape_close(&d);
 	}
-	shape_close(&d);
 }
 
 static int expected_resolve(struct tph_device *d, u32 flags, u32 src,
