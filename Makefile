@@ -15,6 +15,14 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  KERNEL=PATH    use this 7.3.y (directory, git tree or tarball) for any of them'
+	@echo '  FORCE=1        of tree: drop work that was not exported'
+	@echo '  RUN=COMMAND    of guest: run this, or "shell"; write $$$$ for $$, or RUN=... make guest'
+	@echo '  KIND=KIND      of guest and guest-build: plain, debug or kcsan'
+	@echo '  APPEND=WORDS   of guest: more for the command line of its kernel'
+	@echo '  SKIP=PARTS     of check: leave out some of self, series, plain and debug'
+	@echo '  CUTS=NAMES     of cuts: some of base, NS, IV, EXT, DS, LITERAL and full'
+	@echo '  DIR=DIRECTORY  of send: the series to send'
+	@echo '  JOBS=N         compile N files at a time'
 
 deps: ## install the Debian packages that are missing (as root)
 	@scripts/deps
