@@ -557,11 +557,32 @@ static void pci_sim_port_remove(struct pci_dev *pdev)
 	pci_clear_master(pdev);
 }
 
+/* A driver that wants a reset for every error, and with it one of its neighbours */
+static pci_ers_result_t pci_sim_port_error_detected(struct pci_dev *pdev,
+						    pci_channel_state_t state)
+{
+	return state == pci_channel_io_perm_failure ?
+	       PCI_ERS_RESULT_DISCONNECT : PCI_ERS_RESULT_NEED_RESET;
+}
+
+static pci_ers_result_t pci_sim_port_slot_reset(struct pci_dev *pdev)
+{
+	pci_restore_state(pdev);
+	pci_set_master(pdev);
+	return PCI_ERS_RESULT_RECOVERED;
+}
+
+static const struct pci_error_handlers pci_sim_port_err_handler = {
+	.error_detected	= pci_sim_port_error_detected,
+	.slot_reset	= pci_sim_port_slot_reset,
+};
+
 static struct pci_driver pci_sim_port_driver = {
-	.name	= PCI_SIM_DMABUF_NAME,
+	.name		= PCI_SIM_DMABUF_NAME,
 	/* No table: only endpoints whose driver_override has the name */
-	.probe	= pci_sim_port_probe,
-	.remove	= pci_sim_port_remove,
+	.probe		= pci_sim_port_probe,
+	.remove		= pci_sim_port_remove,
+	.err_handler	= &pci_sim_port_err_handler,
 };
 
 static int __init pci_sim_dmabuf_init(void)

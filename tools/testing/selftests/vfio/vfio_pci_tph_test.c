@@ -1799,7 +1799,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, fatal_aer_reaches_user, 120)
 	pollfd.fd = vfio_pci_err_enable(d->device);
 	ASSERT_EQ(0, poll(&pollfd, 1, 0));
 
-	pci_sim_fatal_error(d->sim, d->ep);
+	pci_sim_error_reset(d->sim, d->ep, "fatal");
 	ASSERT_EQ(1, poll(&pollfd, 1, 0));
 	check_ctrl(d, CTRL_OFF);
 	check_table_zero(d);
@@ -2562,7 +2562,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, fatal_aer, 120)
 	tph_start(d);
 	check_started(d);
 	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0, false);
-	pci_sim_fatal_error(d->sim, d->ep);
+	pci_sim_error_reset(d->sim, d->ep, "fatal");
 	check_ctrl(d, CTRL_OFF);
 	check_table_zero(d);
 
@@ -4637,6 +4637,26 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, failed_reset, 300)
 	}
 }
 
+/* The state is lost, and who has noticed that can go on. */
+static void check_reset_by_error(struct tph_device *ds, int nr)
+{
+	struct tph_device *d;
+	int i;
+
+	for (i = nr - 1; i >= 0; i--) {
+		d = &ds[i];
+		VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+		check_ctrl(d, CTRL_OFF);
+		check_table_zero(d);
+
+		/* The kept table went, too, and the device answers. */
+		vfio_pci_cmd_set(d->device, COMMAND_ON);
+		set_ctrl(d, ctrl_on(d));
+		check_table_zero(d);
+		shape_close(d);
+	}
+}
+
 /*
  * The switch detects a fatal error, and the reset reaches the endpoints, too. No
  * requests follow, since its ports are restored to what their driver has found.
@@ -4646,7 +4666,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, fatal_aer_of_another, 120)
 	static const char * const eps[] = {
 		"hb0/rp0/sw0/dp0/ep0", "hb0/rp0/sw0/dp1/ep0",
 	};
-	struct tph_device ds[ARRAY_SIZE(eps)], *d;
+	struct tph_device ds[ARRAY_SIZE(eps)];
 	int i;
 
 	pci_sim_add(self->sim, eps[0], "tph_loc=1");
@@ -4659,20 +4679,44 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, fatal_aer_of_another, 120)
 		check_started(&ds[i]);
 	}
 
-	pci_sim_fatal_error(self->sim, "hb0/rp0/sw0");
+	pci_sim_error_reset(self->sim, "hb0/rp0/sw0", "fatal");
 
-	for (i = ARRAY_SIZE(eps) - 1; i >= 0; i--) {
-		d = &ds[i];
-		ASSERT_EQ(CTRL_OFF, hw_ctrl(d));
-		check_ctrl(d, CTRL_OFF);
-		check_table_zero(d);
+	check_reset_by_error(ds, ARRAY_SIZE(ds));
+}
 
-		/* The kept table went, too, and the device answers. */
-		vfio_pci_cmd_set(d->device, COMMAND_ON);
-		set_ctrl(d, ctrl_on(d));
-		check_table_zero(d);
-		shape_close(d);
+/*
+ * After an error that is not fatal the driver of another device wants a reset,
+ * which reaches all of them. Those that it concerns are told of the error alone.
+ */
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, reset_for_another, 120)
+{
+	static const char * const eps[] = {
+		"hb0/rp0/sw0/dp0/ep0", "hb0/rp0/sw0/dp1/ep0",
+	};
+	static const char other[] = "hb0/rp0/sw0/dp2/ep0";
+	struct tph_device ds[ARRAY_SIZE(eps)];
+	char bdf[PCI_SIM_BDF_SIZE];
+	int i;
+
+	if (system("modprobe pci_sim_dmabuf 2>/dev/null"))
+		SKIP(return, "pci_sim_dmabuf cannot be loaded");
+
+	pci_sim_add(self->sim, eps[0], "tph_loc=1");
+	pci_sim_add(self->sim, eps[1], "tph_loc=2");
+	pci_sim_add(self->sim, other, "tph=1");
+	pci_sim_set_live(self->sim, true);
+	pci_sim_get_bdf(self->sim, other, bdf);
+	sysfs_driver_bind(bdf, "pci-sim-dmabuf");
+
+	for (i = 0; i < ARRAY_SIZE(eps); i++) {
+		shape_open(&ds[i], self->sim, eps[i], variant->level);
+		tph_start(&ds[i]);
+		check_started(&ds[i]);
 	}
+
+	pci_sim_error_reset(self->sim, "hb0/rp0/sw0", "nonfatal");
+
+	check_reset_by_error(ds, ARRAY_SIZE(ds));
 }
 
 /* What the firmware answers about CPU 0: @error, or @tag, which 0 is none */

@@ -315,7 +315,9 @@ static u16 find_aer(const char *bdf)
 	VFIO_FAIL("%s has no AER capability\n", bdf);
 }
 
-void pci_sim_fatal_error(struct pci_sim *sim, const char *component)
+/* An error that the kernel answers with a reset, and that it gets over */
+void pci_sim_error_reset(struct pci_sim *sim, const char *component,
+			 const char *severity)
 {
 	struct pci_sim_trace *trace;
 	char bdf[PCI_SIM_BDF_SIZE];
@@ -325,7 +327,7 @@ void pci_sim_fatal_error(struct pci_sim *sim, const char *component)
 	pci_sim_get_bdf(sim, component, bdf);
 	aer = find_aer(bdf);
 	trace = pci_sim_trace_init();
-	pci_sim_error(sim, component, "fatal");
+	pci_sim_error(sim, component, severity);
 
 	for (i = 0; !has_recovered(trace, bdf, aer); i++) {
 		VFIO_ASSERT_LT(i, 1000, "No recovery of %s\n", component);

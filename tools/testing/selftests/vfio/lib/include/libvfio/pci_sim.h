@@ -87,7 +87,8 @@ void pci_sim_error(struct pci_sim *sim, const char *component,
 		   const char *severity);
 
 /* Let a function detect a fatal error, and wait for the kernel to recover. */
-void pci_sim_fatal_error(struct pci_sim *sim, const char *component);
+void pci_sim_error_reset(struct pci_sim *sim, const char *component,
+			 const char *severity);
 
 /* How often a Steering Tag changed while TPH was enabled, since boot */
 u64 pci_sim_violations(void);
