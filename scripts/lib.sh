@@ -111,7 +111,7 @@ step()
 
 # Sets base to the git repository of the base kernel (tag "base"), and tree to
 # the place of this checkout's tree. For scripts/cuts the tree is one that ends
-# early, and whole is the one with all patches.
+# early, for scripts/defects one with a defect, and whole is the one with all patches.
 find_tree()
 {
 	base=$("$top/scripts/base")
@@ -123,6 +123,27 @@ find_tree()
 # The directories of patches/ in order; the patches of one of them, with its name
 directories() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$patches/series"; }
 patches_of() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' -e "s,^,$1/," "$patches/$1/series"; }
+
+# The commit of the tree with this subject, nothing if there is none
+commit_of()
+{
+	git -C "$tree" log --format='%H %s' base..HEAD |
+		awk -v subject="$1" '{ commit = $1; sub(/^[^ ]* /, "") }
+			$0 == subject { print commit }'
+}
+
+# beside DIR COMMIT: the commit in a work tree of its own, clean. Only what is
+# different is written, so that little of it has to be built again.
+beside()
+{
+	if ! git -C "$1" rev-parse -q --verify HEAD >/dev/null 2>&1; then
+		rm -rf "$1" &&
+		git -C "$tree" worktree prune &&
+		git -C "$tree" worktree add -q --detach "$1" "$2" || return
+	fi
+	git -C "$1" reset -q --hard &&
+	git -C "$1" checkout -q --detach "$2"
+}
 
 # Whether a tree has commits or changes that neither tree nor export left there
 has_work()
