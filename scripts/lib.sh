@@ -145,6 +145,22 @@ beside()
 	git -C "$1" checkout -q --detach "$2"
 }
 
+# without_pci_sim DIR: a work tree of the base kernel with all directories but those
+# of pci-sim
+without_pci_sim()
+{
+	local dir mails=()
+
+	for dir in $(directories); do
+		[ "${dir#pci-sim}" != "$dir" ] ||
+			mapfile -t -O ${#mails[@]} mails < <(patches_of "$dir")
+	done
+	git -C "$1" am --quit 2>/dev/null || :
+	beside "$1" base &&
+	{ [ ${#mails[@]} -eq 0 ] ||
+	  git -C "$1" am --quiet --committer-date-is-author-date "${mails[@]/#/$patches/}"; }
+}
+
 # Whether a tree has commits or changes that neither tree nor export left there
 has_work()
 {
