@@ -8,7 +8,7 @@ export KERNEL
 export RUN KIND
 
 .PHONY: help deps tree export roundtrip series-check matrix guest-build guest \
-	demo bench cuts kunit check clean send
+	demo bench cuts kunit defects check clean send
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -21,6 +21,7 @@ help: ## list the targets
 	@echo '  APPEND=WORDS   of guest: more for the command line of its kernel'
 	@echo '  SKIP=PARTS     of check: leave out some of self, series, plain and debug'
 	@echo '  CUTS=NAMES     of cuts: some of base, NS, IV, EXT, DS, LITERAL and full'
+	@echo '  DEFECTS=NAMES  of defects: some of the files of scripts/defects.d'
 	@echo '  DIR=DIRECTORY  of send: the series to send'
 	@echo '  JOBS=N         compile N files at a time'
 
@@ -63,6 +64,10 @@ cuts: deps ## build and test the series cut after each level, or after CUTS="NS 
 kunit: deps ## the KUnit tests alone, those of mlx5 among them (not in check)
 	@scripts/tree --keep >/dev/null
 	@scripts/kunit
+
+defects: deps ## put defects back, which the tests have to see (not in check)
+	@scripts/tree --keep >/dev/null
+	@scripts/defects $(DEFECTS)
 
 check: deps ## everything: series and guest, plain and debug; ends in a summary
 	@scripts/check
