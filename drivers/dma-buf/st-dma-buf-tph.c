@@ -19,6 +19,9 @@ struct tph_test {
 
 	/* What the exporter answers, and what it has been asked */
 	int ret;
+	u16 give_st;
+	u16 give_st_ext;
+	u8 give_ph;
 	unsigned int calls;
 	struct dma_buf_attachment *asked_attach;
 	bool asked_extended;
@@ -39,8 +42,8 @@ static int tph_test_get_tph(struct dma_buf_attachment *attach, bool extended,
 	if (t->ret)
 		return t->ret;
 
-	*steering_tag = extended ? 0x1234 : 0xf0;
-	*ph = 2;
+	*steering_tag = extended ? t->give_st_ext : t->give_st;
+	*ph = t->give_ph;
 	return 0;
 }
 
@@ -112,6 +115,39 @@ static void test_error(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->calls, 2);
 }
 
+/* What no request can carry does not get through. */
+static void test_invalid(struct kunit *test)
+{
+	struct tph_test *t = test->priv;
+
+	dma_resv_lock(&t->resv, NULL);
+	t->give_st = 0xff;
+	t->give_st_ext = 0xffff;
+	t->give_ph = 3;
+	KUNIT_EXPECT_EQ(test, tph_test_ask(t, false), 0);
+	KUNIT_EXPECT_EQ(test, t->st, 0xff);
+	KUNIT_EXPECT_EQ(test, t->ph, 3);
+	KUNIT_EXPECT_EQ(test, tph_test_ask(t, true), 0);
+	KUNIT_EXPECT_EQ(test, t->st, 0xffff);
+	KUNIT_EXPECT_EQ(test, t->ph, 3);
+
+	/* With CONFIG_DMABUF_DEBUG there is a warning */
+	kunit_warning_suppress(test) {
+		t->give_st = 0x100;
+		KUNIT_EXPECT_EQ(test, tph_test_ask(t, false), -EINVAL);
+		tph_test_expect_untouched(test);
+		KUNIT_EXPECT_EQ(test, tph_test_ask(t, true), 0);
+
+		t->give_st = 0xff;
+		t->give_ph = 4;
+		KUNIT_EXPECT_EQ(test, tph_test_ask(t, false), -EINVAL);
+		tph_test_expect_untouched(test);
+		KUNIT_EXPECT_EQ(test, tph_test_ask(t, true), -EINVAL);
+		tph_test_expect_untouched(test);
+	}
+	dma_resv_unlock(&t->resv);
+}
+
 static void test_lock(struct kunit *test)
 {
 	struct tph_test *t = test->priv;
@@ -140,6 +176,9 @@ static int tph_test_init(struct kunit *test)
 		return -ENOMEM;
 
 	dma_resv_init(&t->resv);
+	t->give_st = 0xf0;
+	t->give_st_ext = 0x1234;
+	t->give_ph = 2;
 	t->ops.get_tph = tph_test_get_tph;
 	t->dmabuf.ops = &t->ops;
 	t->dmabuf.resv = &t->resv;
@@ -161,6 +200,7 @@ static struct kunit_case dma_buf_tph_cases[] = {
 	KUNIT_CASE(test_no_callback),
 	KUNIT_CASE(test_answer),
 	KUNIT_CASE(test_error),
+	KUNIT_CASE(test_invalid),
 	KUNIT_CASE(test_lock),
 	{}
 };

@@ -97,6 +97,7 @@ struct tph_ctx {
 	unsigned int		vctrl_writes;
 	unsigned int		flushes;
 	unsigned int		maps;
+	unsigned int		mapped;		/* entries, in the last one */
 	unsigned int		unmaps;
 	bool			registered;
 };
@@ -1141,6 +1142,25 @@ static void tph_restore_unused(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
 }
 
+static void set_cap(struct tph_ctx *ctx, u32 cap)
+{
+	put_unaligned_le32(cap, &ctx->cfg[TPH_POS + PCI_TPH_CAP]);
+}
+
+static void expect_refused(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
+	KUNIT_EXPECT_EQ(test, pcie_tph_st_modes(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), -EINVAL);
+	clear_log(ctx);
+	restore(ctx);
+	pcie_disable_tph(ctx->pdev);
+	KUNIT_EXPECT_EQ(test, ctx->nr, 0);
+}
+
 /* New firmware of the device has brought a smaller table */
 static void tph_restore_changed(struct kunit *test)
 {
@@ -1149,14 +1169,52 @@ static void tph_restore_changed(struct kunit *test)
 	program_cap(test, TPH);
 
 	wipe(ctx);
-	put_unaligned_le32(ALL_MODES | IN_CAP | ENTRIES(2),
-			   &ctx->cfg[TPH_POS + PCI_TPH_CAP]);
+	set_cap(ctx, ALL_MODES | IN_CAP | ENTRIES(2));
 	put_unaligned_le32(0xdeadbeef, &ctx->cfg[ST(2)]);
 	restore(ctx);
 	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), 0);
 	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0xdeadbeef);
-	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
-	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), -EINVAL);
+	expect_refused(test);
+}
+
+/* or another capability in its place, which is not to be written to */
+static void tph_restore_replaced(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	program_cap(test, TPH);
+
+	put_unaligned_le32(PCI_EXT_CAP_ID_ERR | 1 << 16, &ctx->cfg[TPH_POS]);
+	set_cap(ctx, 0x12345678);
+	put_unaligned_le32(0xdeadbeef, &ctx->cfg[CTRL]);
+	put_unaligned_le32(0xdeadbeef, &ctx->cfg[ST(0)]);
+	restore(ctx);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), 0xdeadbeef);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(0)), 0xdeadbeef);
+	expect_refused(test);
+}
+
+/* A reset can bring up a link in another mode */
+static void tph_restore_left_flit(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	set_completer(ctx, PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH);
+	set_prefixes(ctx, ROOT_PORT, 0);
+	set_prefixes(ctx, ENDPOINT, 0);
+	ctx->port[ROOT_PORT].bus.flit_mode = 1;
+	probe(ctx, ALL_MODES | EXT | IN_CAP | ENTRIES(4));
+	set_tags(test, EXT_TPH);
+
+	wipe(ctx);
+	restore(ctx);
+	expect_state(test, MODE_DS, EXT_TPH);
+
+	ctx->port[ROOT_PORT].bus.flit_mode = 0;
+	wipe(ctx);
+	restore(ctx);
+	expect_state(test, MODE_DS, OFF);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0x00040003);
 }
 
 static void tph_restore_off(struct kunit *test)
@@ -1275,11 +1333,19 @@ static void tph_forget(struct kunit *test)
 	pcie_tph_forget(ctx->pdev);
 	expect_state(test, MODE_NS, OFF);
 	expect_no_tags(test);
-	expect_access(test, 0, CTRL, 4, MODE_NS);
+	expect_access(test, 1, CTRL, 4, MODE_NS);
 
 	/* It can be used again */
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
 	expect_state(test, MODE_DS, TPH);
+
+	/* Unless the reset has brought a smaller table */
+	set_cap(ctx, ALL_MODES | IN_CAP | ENTRIES(2));
+	put_unaligned_le32(0xdeadbeef, &ctx->cfg[ST(2)]);
+	pcie_tph_forget(ctx->pdev);
+	expect_refused(test);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), 0);
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, ST(2)), 0xdeadbeef);
 }
 
 static void tph_clear_changed(struct kunit *test)
@@ -1290,18 +1356,15 @@ static void tph_clear_changed(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
 
 	/* No answer is not another answer */
-	put_unaligned_le32(~0, &ctx->cfg[TPH_POS + PCI_TPH_CAP]);
+	set_cap(ctx, ~0);
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EIO);
 	KUNIT_EXPECT_EQ(test, pcie_tph_st_modes(ctx->pdev), ALL_MODES);
 
-	put_unaligned_le32(ALL_MODES | IN_CAP | ENTRIES(64),
-			   &ctx->cfg[TPH_POS + PCI_TPH_CAP]);
+	set_cap(ctx, ALL_MODES | IN_CAP | ENTRIES(64));
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EOPNOTSUPP);
 	/* Off, and refused from then on */
 	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL), 0);
-	KUNIT_EXPECT_EQ(test, pcie_tph_st_modes(ctx->pdev), 0);
-	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), 0);
-	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
+	expect_refused(test);
 	KUNIT_EXPECT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_NS, TPH),
 			-EOPNOTSUPP);
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), -EOPNOTSUPP);
@@ -1378,11 +1441,33 @@ static void tph_cpu_st_fields(struct kunit *test)
 #endif
 }
 
-static void tph_cpu_allowed(struct kunit *test)
+static void tph_check_cpu(struct kunit *test)
 {
-	KUNIT_EXPECT_TRUE(test, pcie_tph_cpu_allowed(cpumask_first(cpu_online_mask)));
-	KUNIT_EXPECT_FALSE(test, pcie_tph_cpu_allowed(nr_cpu_ids));
-	KUNIT_EXPECT_FALSE(test, pcie_tph_cpu_allowed(~0));
+	KUNIT_EXPECT_EQ(test, pcie_tph_check_cpu(cpumask_first(cpu_online_mask)), 0);
+	KUNIT_EXPECT_EQ(test, pcie_tph_check_cpu(nr_cpu_ids), -EPERM);
+	KUNIT_EXPECT_EQ(test, pcie_tph_check_cpu(~0), -EPERM);
+}
+
+/* The platform of this test tells no tags, and -EINVAL is all that drivers get */
+static void tph_get_cpu_st(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	u16 tag = 0x5a;
+
+	probe(ctx, ALL_MODES | IN_CAP | ENTRIES(4));
+	KUNIT_ASSERT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), 0);
+
+#ifdef CONFIG_ACPI
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_cpu_st(ctx->pdev, TPH_MEM_TYPE_VM, 0,
+						  &tag), -EINVAL);
+	KUNIT_EXPECT_EQ(test, tag, 0);
+	tag = 0x5a;
+#endif
+	/* Integrated into the Root Complex */
+	ctx->pdev->bus = &ctx->root_bus;
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_cpu_st(ctx->pdev, TPH_MEM_TYPE_VM, 0,
+						  &tag), -ENODEV);
+	KUNIT_EXPECT_EQ(test, tag, 0x5a);
 }
 
 /* Tags in the MSI-X Table */
@@ -1426,6 +1511,28 @@ static u32 tph_stub_flush(struct msi_desc *desc)
 static u32 tph_stub_flush_ones(struct msi_desc *desc)
 {
 	return ~0;
+}
+
+static void __iomem *tph_stub_map(struct pci_dev *pdev, unsigned int nr_entries)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct tph_ctx *ctx = test->priv;
+
+	/* TPH is off before a tag changes */
+	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL) & PCI_TPH_CTRL_REQ_EN_MASK, 0);
+	ctx->maps++;
+	ctx->mapped = nr_entries;
+
+	return (void __iomem __force *)ctx->table;
+}
+
+static void tph_stub_unmap(void __iomem *base)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct tph_ctx *ctx = test->priv;
+
+	KUNIT_EXPECT_PTR_EQ(test, (u32 __force *)base, ctx->table);
+	ctx->unmaps++;
 }
 
 static void tph_dev_release(struct device *dev)
@@ -1479,6 +1586,9 @@ static void enable_msix_table(struct kunit *test, int size, int hole, u32 old)
 
 	kunit_activate_static_stub(test, msix_set_tph_tag, tph_stub_set_tag);
 	kunit_activate_static_stub(test, msix_flush_tph_tags, tph_stub_flush);
+	kunit_activate_static_stub(test, msix_map_region, tph_stub_map);
+	kunit_activate_static_stub(test, msix_unmap_region, tph_stub_unmap);
+	pdev->resource[0] = DEFINE_RES_MEM(SZ_1M, SZ_64K);
 	clear_log(ctx);
 }
 
@@ -1695,31 +1805,9 @@ static void tph_msix_clear_on_restore(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ctx->flushes, 0);
 }
 
-/* Without vectors nothing has the table mapped, which is twice the ST table */
+/* Entries without a vector.  The MSI-X Table is twice the ST table. */
 
 #define ST_SIZE		(TABLE_SIZE / 2)
-
-static void __iomem *tph_stub_map(struct pci_dev *pdev, unsigned int nr_entries)
-{
-	struct kunit *test = kunit_get_current_test();
-	struct tph_ctx *ctx = test->priv;
-
-	/* TPH is off before a tag changes */
-	KUNIT_EXPECT_EQ(test, cfg_dword(ctx, CTRL) & PCI_TPH_CTRL_REQ_EN_MASK, 0);
-	KUNIT_EXPECT_EQ(test, nr_entries, ST_SIZE);
-	ctx->maps++;
-
-	return (void __iomem __force *)ctx->table;
-}
-
-static void tph_stub_unmap(void __iomem *base)
-{
-	struct kunit *test = kunit_get_current_test();
-	struct tph_ctx *ctx = test->priv;
-
-	KUNIT_EXPECT_PTR_EQ(test, (u32 __force *)base, ctx->table);
-	ctx->unmaps++;
-}
 
 /* All bits of a tag, and of the others a reserved one and some mask bits */
 static u32 left_vctrl(unsigned int index)
@@ -1753,11 +1841,9 @@ static void expect_table_clear(struct kunit *test, unsigned int nr)
 	}
 }
 
-static void tph_msix_clear_no_vectors(struct kunit *test)
+static void prepare_no_vectors(struct kunit *test)
 {
 	struct tph_ctx *ctx = test->priv;
-	struct pci_dev *pdev = ctx->pdev;
-	u32 msix;
 
 	ctx->table = kunit_kzalloc(test, TABLE_SIZE * PCI_MSIX_ENTRY_SIZE,
 				   GFP_KERNEL);
@@ -1765,10 +1851,19 @@ static void tph_msix_clear_no_vectors(struct kunit *test)
 	leave_tags(ctx);
 	probe_at(ctx, TPH_POS, ALL_MODES | IN_MSIX | ENTRIES(ST_SIZE),
 		 TABLE_SIZE);
-	pdev->resource[0] = DEFINE_RES_MEM(SZ_1M, SZ_64K);
-	msix = cfg_dword(ctx, MSIX_POS);
+	ctx->pdev->resource[0] = DEFINE_RES_MEM(SZ_1M, SZ_64K);
 	kunit_activate_static_stub(test, msix_map_region, tph_stub_map);
 	kunit_activate_static_stub(test, msix_unmap_region, tph_stub_unmap);
+}
+
+static void tph_msix_clear_no_vectors(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	struct pci_dev *pdev = ctx->pdev;
+	u32 msix;
+
+	prepare_no_vectors(test);
+	msix = cfg_dword(ctx, MSIX_POS);
 
 	/* Not accessed while TPH may be on, nor when the BAR is not there */
 	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(pdev, MODE_DS, TPH), 0);
@@ -1782,6 +1877,7 @@ static void tph_msix_clear_no_vectors(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(pdev), 0);
 	expect_state(test, MODE_NS, OFF);
 	KUNIT_EXPECT_EQ(test, ctx->maps, 1);
+	KUNIT_EXPECT_EQ(test, ctx->mapped, ST_SIZE);
 	KUNIT_EXPECT_EQ(test, ctx->unmaps, 1);
 	expect_table_clear(test, ST_SIZE);
 
@@ -1803,9 +1899,82 @@ static void tph_msix_clear_no_vectors(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ctx->unmaps, 2);
 
 	/* No BAR */
-	pdev->resource[0].flags = 0;
+	pdev->resource[0] = (struct resource) {};
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(pdev), 0);
 	KUNIT_EXPECT_EQ(test, ctx->maps, 3);
+}
+
+/* MSI-X Enable must not be set beside MSI Enable */
+static void tph_msix_clear_beside_msi(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+	int i;
+
+	prepare_no_vectors(test);
+
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear_unused(ctx->pdev), 0);
+	/* Its size is read first, and its place */
+	KUNIT_EXPECT_EQ(test, ctx->nr, 4);
+	expect_access(test, 2, MSIX_POS + PCI_MSIX_FLAGS, 2,
+		      PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL |
+		      (TABLE_SIZE - 1));
+	expect_access(test, 3, MSIX_POS + PCI_MSIX_FLAGS, 2, TABLE_SIZE - 1);
+
+	leave_tags(ctx);
+	clear_log(ctx);
+	ctx->pdev->msi_enabled = 1;
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear_unused(ctx->pdev), 0);
+	for (i = 0; i < ctx->nr; i++)
+		KUNIT_EXPECT_FALSE(test, ctx->log[i].write);
+	expect_table_clear(test, ST_SIZE);
+}
+
+/* Nothing behind the table is touched, whatever has become of it since probe */
+static void tph_msix_clear_smaller(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	prepare_no_vectors(test);
+
+	put_unaligned_le16(3 - 1, &ctx->cfg[MSIX_POS + PCI_MSIX_FLAGS]);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear_unused(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, ctx->mapped, 3);
+	expect_table_clear(test, 3);
+
+	put_unaligned_le16(TABLE_SIZE - 1, &ctx->cfg[MSIX_POS + PCI_MSIX_FLAGS]);
+	leave_tags(ctx);
+	put_unaligned_le32(SZ_64K - 2 * PCI_MSIX_ENTRY_SIZE,
+			   &ctx->cfg[MSIX_POS + PCI_MSIX_TABLE]);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear_unused(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, ctx->mapped, 2);
+	expect_table_clear(test, 2);
+
+	ctx->maps = 0;
+	put_unaligned_le32(SZ_64K, &ctx->cfg[MSIX_POS + PCI_MSIX_TABLE]);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear_unused(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, ctx->maps, 0);
+
+	put_unaligned_le16(~0, &ctx->cfg[MSIX_POS + PCI_MSIX_FLAGS]);
+	KUNIT_EXPECT_EQ(test, pcie_tph_clear_unused(ctx->pdev), -EIO);
+	KUNIT_EXPECT_EQ(test, ctx->maps, 0);
+}
+
+/* The PF has changed the number of vectors of a VF */
+static void tph_msix_size_changed(struct kunit *test)
+{
+	struct tph_ctx *ctx = test->priv;
+
+	probe_at(ctx, TPH_POS, ALL_MODES | IN_MSIX | ENTRIES(TABLE_SIZE), TABLE_SIZE);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), TABLE_SIZE);
+
+	put_unaligned_le16(3 - 1, &ctx->cfg[MSIX_POS + PCI_MSIX_FLAGS]);
+	pci_tph_msix_resized(ctx->pdev);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), 3);
+
+	/* No answer: as before */
+	put_unaligned_le16(~0, &ctx->cfg[MSIX_POS + PCI_MSIX_FLAGS]);
+	pci_tph_msix_resized(ctx->pdev);
+	KUNIT_EXPECT_EQ(test, pcie_tph_get_st_table_size(ctx->pdev), 3);
 }
 
 static void tph_msix_clear(struct kunit *test)
@@ -2179,6 +2348,8 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_restore_paused),
 	KUNIT_CASE(tph_restore_unused),
 	KUNIT_CASE(tph_restore_changed),
+	KUNIT_CASE(tph_restore_replaced),
+	KUNIT_CASE(tph_restore_left_flit),
 	KUNIT_CASE(tph_restore_off),
 	KUNIT_CASE(tph_restore_fails),
 	KUNIT_CASE(tph_clear_on_restore),
@@ -2187,7 +2358,8 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_clear_changed),
 	KUNIT_CASE(tph_cpu_st_tag),
 	KUNIT_CASE(tph_cpu_st_fields),
-	KUNIT_CASE(tph_cpu_allowed),
+	KUNIT_CASE(tph_check_cpu),
+	KUNIT_CASE(tph_get_cpu_st),
 	KUNIT_CASE(tph_msix_accesses),
 	KUNIT_CASE(tph_msix_no_vector),
 	KUNIT_CASE(tph_msix_no_mask),
@@ -2196,6 +2368,9 @@ static struct kunit_case tph_test_cases[] = {
 	KUNIT_CASE(tph_msix_freed_vectors),
 	KUNIT_CASE(tph_msix_clear_on_restore),
 	KUNIT_CASE(tph_msix_clear_no_vectors),
+	KUNIT_CASE(tph_msix_clear_beside_msi),
+	KUNIT_CASE(tph_msix_clear_smaller),
+	KUNIT_CASE(tph_msix_size_changed),
 	KUNIT_CASE(tph_msix_clear),
 	KUNIT_CASE(tph_msix_clear_freed),
 	KUNIT_CASE(tph_msix_forget),

@@ -89,7 +89,8 @@ MODULE_PARM_DESC(tph, "Use of PCIe TLP Processing Hints that is granted to users
  * struct vfio_pci_tph - TPH state of a device whose user has opted in
  * @pos: position of the TPH Requester capability
  * @command: what the user has set in PCI_COMMAND, of VFIO_PCI_TPH_COMMAND
- * @stale: the user's view has changed while the hardware was out of D0
+ * @stale: the user's view has changed while the hardware could not be reached
+ * @paused: TPH is paused while MSI-X vectors are made or freed
  * @in_msix: the device has its ST table in the MSI-X table
  * @nr_entries: entries of the ST table that the user can program, 0 without
  * @st: kept table: the tag that TPH_ST has put into each entry.  Twice, since 8
@@ -102,6 +103,7 @@ struct vfio_pci_tph {
 	u16	pos;
 	u16	command;
 	bool	stale;
+	bool	paused;
 	bool	in_msix;
 	u16	nr_entries;
 	u16	st[];
@@ -114,7 +116,8 @@ static u16 *vfio_pci_tph_table(struct vfio_pci_tph *tph, bool ext)
 
 static bool vfio_pci_tph_supported(struct vfio_pci_core_device *vdev)
 {
-	return pcie_tph_max_req_type(vdev->pdev) != PCI_TPH_REQ_DISABLE;
+	return !vdev->tph_unusable &&
+	       pcie_tph_max_req_type(vdev->pdev) != PCI_TPH_REQ_DISABLE;
 }
 
 /* The capability register as a user who has opted in sees it */
@@ -163,6 +166,12 @@ static bool vfio_pci_tph_has_cpu(struct vfio_pci_core_device *vdev)
 {
 	return (vfio_pci_tph_table_size(vdev) ||
 		vfio_pci_tph_resolves_st(vdev)) &&
+	       pcie_tph_has_cpu_st(vdev->pdev);
+}
+
+static bool vfio_pci_tph_resolves_cpu(struct vfio_pci_core_device *vdev)
+{
+	return vfio_pci_tph_resolves_st(vdev) &&
 	       pcie_tph_has_cpu_st(vdev->pdev);
 }
 
@@ -283,6 +292,50 @@ static bool vfio_pci_tph_offline(struct vfio_pci_core_device *vdev)
 }
 
 /*
+ * Are the BARs lost, by a reset that nobody has announced, so that there is no
+ * MSI-X table until the user writes PCI_COMMAND?  With memory decode on they are
+ * not, and of a device that does not answer nobody knows.  Config access is
+ * locked.
+ */
+static bool vfio_pci_tph_bars_lost(struct vfio_pci_core_device *vdev)
+{
+	unsigned int i;
+	u32 bar;
+
+	if (vdev->tph->command & PCI_COMMAND_MEMORY)
+		return false;
+
+	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+		if (vdev->rbar[i] &&
+		    !pci_read_config_dword(vdev->pdev,
+					   PCI_BASE_ADDRESS_0 + i * sizeof(bar),
+					   &bar) &&
+		    !PCI_POSSIBLE_ERROR(bar) && vdev->rbar[i] != bar)
+			return true;
+	}
+
+	return false;
+}
+
+/* Can the hardware be changed now, and the MSI-X table if that is needed? */
+static bool vfio_pci_tph_reachable(struct vfio_pci_core_device *vdev, bool msix)
+{
+	bool lost;
+
+	if (vdev->pdev->current_state != PCI_D0)
+		return false;
+
+	if (!msix)
+		return true;
+
+	pci_cfg_access_lock(vdev->pdev);
+	lost = vfio_pci_tph_bars_lost(vdev);
+	pci_cfg_access_unlock(vdev->pdev);
+
+	return !lost;
+}
+
+/*
  * Write tags to the ST table, zeros if @tags is NULL, with TPH paused or off.  An
  * entry in the MSI-X table that has no vector counts as done: it gets its tag
  * when the vector is made.
@@ -345,7 +398,7 @@ static int vfio_pci_tph_apply(struct vfio_pci_core_device *vdev, u32 ctrl)
 
 	cmd = vfio_pci_tph_hw_begin(vdev, msix);
 	ret = pcie_tph_pause(pdev);
-	/* Vectors that were freed outside of D0 have left their tags */
+	/* Vectors that were freed meanwhile have left their tags */
 	if (!ret && msix && tph->stale)
 		ret = pcie_tph_clear_unused(pdev);
 	if (!ret)
@@ -379,7 +432,8 @@ static int vfio_pci_tph_apply(struct vfio_pci_core_device *vdev, u32 ctrl)
  * @vdev: device
  *
  * Not only vfio brings a device to D0, a reset by sysfs and system resume do too,
- * so vfio_pci_tph_sync() looks at that as well.
+ * so vfio_pci_tph_sync() looks at that as well.  The same goes for a table in the
+ * MSI-X table while the BARs are lost.
  *
  * Context: May sleep.  memory_lock is held for writing if the user has opted
  * in.
@@ -388,7 +442,8 @@ void vfio_pci_tph_d0(struct vfio_pci_core_device *vdev)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
 
-	if (!tph || !tph->stale || vdev->pdev->current_state != PCI_D0)
+	if (!tph || !tph->stale ||
+	    !vfio_pci_tph_reachable(vdev, vfio_pci_tph_has_msix_tags(vdev)))
 		return;
 
 	vfio_pci_tph_apply(vdev, vfio_pci_tph_vctrl(vdev));
@@ -439,7 +494,7 @@ static int vfio_pci_tph_set_ctrl(struct vfio_pci_core_device *vdev, u32 old,
 	if (vfio_pci_tph_offline(vdev))
 		return -EIO;
 
-	if (pdev->current_state != PCI_D0) {
+	if (!vfio_pci_tph_reachable(vdev, vfio_pci_tph_has_msix_tags(vdev))) {
 		vfio_pci_tph_show(vdev, new);
 		vdev->tph->stale = true;
 		return 0;
@@ -689,7 +744,7 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 
 	ctrl = vfio_pci_tph_vctrl(vdev);
 	table = vfio_pci_tph_table(tph, vfio_pci_tph_is_ext(ctrl));
-	if (pdev->current_state != PCI_D0) {
+	if (!vfio_pci_tph_reachable(vdev, tph->in_msix)) {
 		vfio_pci_tph_keep(tph, ext, start, count, tags);
 		vfio_pci_tph_show(vdev, ctrl);
 		tph->stale = true;
@@ -723,7 +778,7 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
 }
 
 /**
- * vfio_pci_tph_msix_begin - MSI-X vectors are about to be made or freed
+ * vfio_pci_tph_msix_begin - MSI-X vectors are about to be made
  * @vdev: device
  * @cmd: PCI_COMMAND as it was before memory was enabled for this
  *
@@ -736,6 +791,8 @@ static int vfio_pci_tph_program(struct vfio_pci_core_device *vdev, bool ext,
  */
 int vfio_pci_tph_msix_begin(struct vfio_pci_core_device *vdev, u16 cmd)
 {
+	int ret;
+
 	lockdep_assert_held_write(&vdev->memory_lock);
 
 	if (!vfio_pci_tph_has_msix_tags(vdev) ||
@@ -745,7 +802,31 @@ int vfio_pci_tph_msix_begin(struct vfio_pci_core_device *vdev, u16 cmd)
 	/* After a reset there is nothing to apply again */
 	__vfio_pci_tph_notice_reset(vdev, cmd);
 
-	return pcie_tph_pause(vdev->pdev);
+	if (vfio_pci_tph_bars_lost(vdev))
+		return 0;
+
+	ret = pcie_tph_pause(vdev->pdev);
+	vdev->tph->paused = !ret;
+	return ret;
+}
+
+/**
+ * vfio_pci_tph_msix_free - MSI-X vectors are about to be freed, come what may
+ * @vdev: device
+ * @cmd: PCI_COMMAND as it was before memory was enabled for this
+ *
+ * As vfio_pci_tph_msix_begin(), but if TPH cannot be paused it is turned off, and
+ * the user sees that.
+ *
+ * Context: As vfio_pci_tph_msix_begin().  vfio_pci_tph_msix_end() follows.
+ */
+void vfio_pci_tph_msix_free(struct vfio_pci_core_device *vdev, u16 cmd)
+{
+	if (!vfio_pci_tph_msix_begin(vdev, cmd))
+		return;
+
+	vfio_pci_tph_fail(vdev);
+	vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
 }
 
 /**
@@ -758,24 +839,28 @@ int vfio_pci_tph_msix_begin(struct vfio_pci_core_device *vdev, u16 cmd)
  * on.  If one of this fails TPH is off, and the user sees that.
  *
  * Context: As vfio_pci_tph_msix_begin(), after it has returned 0.
+ * Return: 0, or -EIO if TPH was on and is off now.
  */
-void vfio_pci_tph_msix_end(struct vfio_pci_core_device *vdev,
-			   unsigned int start, unsigned int count)
+int vfio_pci_tph_msix_end(struct vfio_pci_core_device *vdev,
+			  unsigned int start, unsigned int count)
 {
 	struct vfio_pci_tph *tph = vdev->tph;
 	struct pci_dev *pdev = vdev->pdev;
+	bool on = pcie_tph_enabled_req_type(pdev) != PCI_TPH_REQ_DISABLE;
 	const u16 *table;
 
 	lockdep_assert_held_write(&vdev->memory_lock);
 
 	if (!vfio_pci_tph_has_msix_tags(vdev))
-		return;
+		return 0;
 
-	if (pdev->current_state != PCI_D0) {
+	/* Not reachable */
+	if (!tph->paused) {
 		tph->stale = true;
-		return;
+		return 0;
 	}
 
+	tph->paused = false;
 	start = min(start, tph->nr_entries);
 	count = min(count, tph->nr_entries - start);
 	table = vfio_pci_tph_table(tph, vfio_pci_tph_is_ext(vfio_pci_tph_ctrl(vdev)));
@@ -788,6 +873,9 @@ void vfio_pci_tph_msix_end(struct vfio_pci_core_device *vdev,
 	/* What waits for D0 is still to come */
 	if (!tph->stale)
 		vfio_pci_tph_show(vdev, vfio_pci_tph_ctrl(vdev));
+
+	return on && pcie_tph_enabled_req_type(pdev) == PCI_TPH_REQ_DISABLE ?
+	       -EIO : 0;
 }
 
 /**
@@ -804,8 +892,8 @@ void vfio_pci_tph_off(struct vfio_pci_core_device *vdev)
 	if (!vdev->tph || vfio_pci_tph_notice_reset(vdev))
 		return;
 
-	/* No access to the MSI-X table then: the zeros follow at D0 */
-	if (vdev->pdev->current_state != PCI_D0) {
+	/* No access to the MSI-X table then: the zeros follow later */
+	if (!vfio_pci_tph_reachable(vdev, vdev->tph->in_msix)) {
 		pci_cfg_access_lock(vdev->pdev);
 		pcie_tph_forget(vdev->pdev);
 		pci_cfg_access_unlock(vdev->pdev);
@@ -828,6 +916,7 @@ void vfio_pci_tph_off(struct vfio_pci_core_device *vdev)
  * The PCI core restores TPH after a reset, which is right for one that the user
  * did not ask for.  Who did asks for the state after reset, and expects TPH to
  * be off and the ST table to be cleared (PCIe r6.x, sec 6.6.2 and 7.9.13).
+ * Who has not opted in has nothing to be cleared, but can do so after the reset.
  *
  * Context: memory_lock is held for writing.  The reset follows in the same
  * task, then vfio_pci_tph_reset_end().
@@ -836,8 +925,7 @@ void vfio_pci_tph_reset_begin(struct vfio_pci_core_device *vdev)
 {
 	lockdep_assert_held_write(&vdev->memory_lock);
 
-	if (vdev->tph)
-		pcie_tph_clear_on_restore(vdev->pdev);
+	pcie_tph_clear_on_restore(vdev->pdev);
 }
 
 /**
@@ -845,49 +933,95 @@ void vfio_pci_tph_reset_begin(struct vfio_pci_core_device *vdev)
  * @vdev: device
  *
  * Context: As vfio_pci_tph_reset_begin().
- * Return: true if TPH has been cleared, or was never in use; false if the
- * device was not touched, and nothing has changed.
+ * Return: true if TPH has been cleared; false if the device was not touched, and
+ * nothing has changed.
  */
 bool vfio_pci_tph_reset_end(struct vfio_pci_core_device *vdev)
 {
 	lockdep_assert_held_write(&vdev->memory_lock);
 
-	if (!vdev->tph)
-		return true;
-
 	if (!pcie_tph_clear_on_restore_done(vdev->pdev))
 		return false;
 
 	WRITE_ONCE(vdev->tph_frozen, false);
-	vfio_pci_tph_forget(vdev);
+	if (vdev->tph)
+		vfio_pci_tph_forget(vdev);
 	return true;
 }
 
-/**
- * vfio_pci_tph_open - A user opens the device
- * @vdev: device
- *
- * What a host driver or firmware has left is not for the user.  Which requests
- * with hints the device completes does not change, and is found out here, where
- * nobody resets it.
- *
- * Context: May sleep.  The device is in D0, with memory decode on, and has no
- * interrupt vectors.
- * Return: 0, -EIO if the device does not let itself be cleared, or -ENOMEM.
- */
-int vfio_pci_tph_open(struct vfio_pci_core_device *vdev)
+static int vfio_pci_tph_clear(struct vfio_pci_core_device *vdev)
 {
 	int ret;
 
-	WRITE_ONCE(vdev->tph_frozen, false);
-
 	pci_cfg_access_lock(vdev->pdev);
 	ret = pcie_tph_clear(vdev->pdev);
-	vdev->tph_completer = pcie_tph_completer_type(vdev->pdev);
 	pci_cfg_access_unlock(vdev->pdev);
 
 	/* Without TPH there is nothing to clear */
 	return ret == -EOPNOTSUPP ? 0 : ret;
+}
+
+/* Does the device itself say that TPH is off, whatever has failed? */
+static bool vfio_pci_tph_is_off(struct pci_dev *pdev)
+{
+	u32 ctrl;
+
+	return !pci_user_read_config_dword(pdev, pdev->tph_cap + PCI_TPH_CTRL,
+					   &ctrl) &&
+	       !PCI_POSSIBLE_ERROR(ctrl) &&
+	       !(ctrl & PCI_TPH_CTRL_REQ_EN_MASK);
+}
+
+/**
+ * vfio_pci_tph_open_begin - A user opens the device, the reset is still to come
+ * @vdev: device
+ *
+ * What a host driver or firmware has left is not for the user.
+ *
+ * Context: May sleep.  The device is in D0, with memory decode on, and has no
+ * interrupt vectors.
+ */
+void vfio_pci_tph_open_begin(struct vfio_pci_core_device *vdev)
+{
+	WRITE_ONCE(vdev->tph_frozen, false);
+	vdev->tph_unusable = vfio_pci_tph_clear(vdev);
+}
+
+/**
+ * vfio_pci_tph_open_end - A user opens the device, it has been reset
+ * @vdev: device
+ *
+ * A device that did not let itself be cleared before the reset may do so now.
+ * If not, it is opened without TPH, unless TPH may still be on.
+ *
+ * Which requests with hints the device completes does not change, and is found
+ * out here, where the device answers and nobody resets it.
+ *
+ * Context: As vfio_pci_tph_open_begin().
+ * Return: 0, or -EIO if TPH may still be on.
+ */
+int vfio_pci_tph_open_end(struct vfio_pci_core_device *vdev)
+{
+	int ret;
+
+	pci_cfg_access_lock(vdev->pdev);
+	vdev->tph_completer = pcie_tph_completer_type(vdev->pdev);
+	pci_cfg_access_unlock(vdev->pdev);
+
+	if (!vdev->tph_unusable)
+		return 0;
+
+	ret = vfio_pci_tph_clear(vdev);
+	vdev->tph_unusable = ret;
+	if (!ret)
+		return 0;
+
+	if (!vfio_pci_tph_is_off(vdev->pdev))
+		return -EIO;
+
+	pci_warn(vdev->pdev, "can't clear Steering Tags (%d), no TPH for this user\n",
+		 ret);
+	return 0;
 }
 
 /**
@@ -987,8 +1121,9 @@ static int vfio_pci_tph_cpu_tag(struct vfio_pci_core_device *vdev, u32 flags,
 	if (cpu >= nr_cpu_ids || !cpu_possible(cpu))
 		return -EINVAL;
 
-	if (!pcie_tph_cpu_allowed(cpu))
-		return -EPERM;
+	ret = pcie_tph_check_cpu(cpu);
+	if (ret)
+		return ret;
 
 	ret = pcie_tph_get_cpu_st_all(vdev->pdev, cpu, &st);
 	if (ret)
@@ -1190,12 +1325,6 @@ int vfio_pci_core_feature_tph_st(struct vfio_pci_core_device *vdev, u32 flags,
 	return ret;
 }
 
-static bool vfio_pci_tph_resolves_cpu(struct vfio_pci_core_device *vdev)
-{
-	return vfio_pci_tph_resolves_st(vdev) &&
-	       pcie_tph_has_cpu_st(vdev->pdev);
-}
-
 static int vfio_pci_tph_resolve(struct vfio_pci_core_device *vdev,
 				struct vfio_device_feature_tph_resolve *resolve)
 {
@@ -1279,10 +1408,16 @@ void vfio_pci_tph_debugfs(struct vfio_pci_core_device *vdev,
 		[PCI_TPH_REQ_TPH_ONLY]	= "TPH",
 		[PCI_TPH_REQ_EXT_TPH]	= "Extended TPH",
 	};
+	static const char * const modes[] = {
+		[PCI_TPH_ST_NS_MODE]	= "No ST",
+		[PCI_TPH_ST_IV_MODE]	= "Interrupt Vector",
+		[PCI_TPH_ST_DS_MODE]	= "Device Specific",
+	};
 	struct device *parent = vdev->pdev->dev.parent;
 	struct pcie_tph_limit limit;
 	struct vfio_pci_tph *tph;
 	u8 req_type;
+	u32 ctrl;
 	u16 i;
 
 	/* The components above have to answer; a device in D3cold just does not */
@@ -1304,8 +1439,11 @@ void vfio_pci_tph_debugfs(struct vfio_pci_core_device *vdev,
 
 	seq_printf(seq, "capability: %#010x\n",
 		   le32_to_cpu(*vfio_pci_tph_vreg(vdev, PCI_TPH_CAP)));
-	seq_printf(seq, "control: %#010x%s\n", vfio_pci_tph_vctrl(vdev),
-		   tph->stale ? ", waits for D0" : "");
+	ctrl = vfio_pci_tph_vctrl(vdev);
+	seq_printf(seq, "control: %#010x, %s mode, requests: %s%s\n", ctrl,
+		   modes[FIELD_GET(PCI_TPH_CTRL_MODE_SEL_MASK, ctrl)],
+		   req_types[FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl)],
+		   tph->stale ? ", not in the device yet" : "");
 	seq_printf(seq, "PCI core: %#010x\n", vfio_pci_tph_ctrl(vdev));
 
 	for (i = 0; i < tph->nr_entries; i++) {

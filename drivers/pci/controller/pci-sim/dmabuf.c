@@ -216,7 +216,7 @@ static int pci_sim_dmabuf_export(void __user *arg)
 {
 	struct pci_sim_dmabuf_export export;
 	struct dma_buf *dmabuf;
-	int fd;
+	int fd, ret;
 
 	if (copy_from_user(&export, arg, sizeof(export)))
 		return -EFAULT;
@@ -227,8 +227,9 @@ static int pci_sim_dmabuf_export(void __user *arg)
 		return -EINVAL;
 
 	/* No way around the cpuset, which vfio looks at as well */
-	if (!pcie_tph_cpu_allowed(export.cpu))
-		return -EPERM;
+	ret = pcie_tph_check_cpu(export.cpu);
+	if (ret)
+		return ret;
 
 	dmabuf = pci_sim_memory_create(export.size, export.cpu);
 	if (IS_ERR(dmabuf))

@@ -49,6 +49,9 @@ static_assert(offsetof(struct vfio_device_feature_tph_resolve, st) == 10,
 #define SIM_NAME	"vfio_pci_tph_test"
 #define SIM_EP		"hb0/rp0/ep0"
 
+/* For accesses to fail */
+#define ALWAYS		1000000
+
 #define MAX_ENTRIES	64
 #define MAX_BATCH	UINT16_MAX
 
@@ -57,8 +60,12 @@ static_assert(offsetof(struct vfio_device_feature_tph_resolve, st) == 10,
 					   PCI_TPH_REQ_DISABLE)
 #define CTRL_NS		PCI_TPH_CTRL_VALUE(PCI_TPH_ST_NS_MODE, \
 					   PCI_TPH_REQ_TPH_ONLY)
+#define CTRL_NS_EXT	PCI_TPH_CTRL_VALUE(PCI_TPH_ST_NS_MODE, \
+					   PCI_TPH_REQ_EXT_TPH)
 #define CTRL_IV		PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE, \
 					   PCI_TPH_REQ_TPH_ONLY)
+#define CTRL_IV_OFF	PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE, \
+					   PCI_TPH_REQ_DISABLE)
 #define CTRL_IV_EXT	PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE, \
 					   PCI_TPH_REQ_EXT_TPH)
 #define CTRL_DS		PCI_TPH_CTRL_VALUE(PCI_TPH_ST_DS_MODE, \
@@ -416,11 +423,37 @@ static bool debugfs_line(struct tph_device *d, const char *item, char *line,
 	return found;
 }
 
-/* The user's view, the kernel's and the hardware agree. */
+/* The lines of debugfs, without that of the path */
+static const char *debugfs_read(struct tph_device *d, char *buf, size_t size)
+{
+	char path[PATH_MAX], *lines;
+	size_t len;
+	FILE *file;
+
+	snprintf_assert(path, sizeof(path), "/sys/kernel/debug/vfio/%s/pci/tph",
+			d->bdf);
+	file = fopen(path, "re");
+	if (!file)
+		return NULL;
+
+	len = fread(buf, 1, size - 1, file);
+	fclose(file);
+	buf[len] = 0;
+	lines = strchr(buf, '\n');
+	VFIO_ASSERT_NOT_NULL(lines);
+
+	return lines + 1;
+}
+
+/*
+ * The hardware, the user's view and the kernel's agree. The kernel may set the
+ * hardware right when the user looks, so see that there is nothing to set right.
+ */
 static void check_ctrl(struct tph_device *d, u32 ctrl)
 {
 	char line[128];
 
+	VFIO_ASSERT_EQ(hw_ctrl(d), ctrl);
 	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), ctrl);
 	VFIO_ASSERT_EQ(hw_ctrl(d), ctrl);
 	if (debugfs_line(d, "PCI core: ", line, sizeof(line)))
@@ -446,24 +479,117 @@ static void set_ctrl(struct tph_device *d, u32 ctrl)
 	check_ctrl(d, ctrl);
 }
 
-static void check_table(struct tph_device *d, const u16 *expected)
+static void check_hw_table(struct tph_device *d, const u16 *expected)
 {
 	u16 entries[MAX_ENTRIES];
 	int i;
-
-	if (!d->sim)
-		return;
 
 	hw_table(d, entries);
 	for (i = 0; i < nr_entries(d); i++)
 		VFIO_ASSERT_EQ(entries[i], expected[i], "Entry %d\n", i);
 }
 
+/* Return the Linux interrupt of an MSI-X vector, or -1. */
+static int vector_irq(struct tph_device *d, u32 vector)
+{
+	FILE *file = fopen("/proc/interrupts", "re");
+	char line[1024], name[64];
+	int irq, ret = -1;
+
+	VFIO_ASSERT_NOT_NULL(file);
+	snprintf_assert(name, sizeof(name), "vfio-msix[%u](%s)", vector, d->bdf);
+	while (ret < 0 && fgets(line, sizeof(line), file))
+		if (strstr(line, name) && sscanf(line, "%d:", &irq) == 1)
+			ret = irq;
+	fclose(file);
+
+	return ret;
+}
+
+/* The tag that is kept for an entry, for the requests that @ctrl is about */
+static u16 kept_tag(const char *lines, int entry, u32 ctrl)
+{
+	bool ext = FIELD_GET(PCI_TPH_CTRL_REQ_EN_MASK, ctrl) ==
+		   PCI_TPH_REQ_EXT_TPH;
+	char item[32], *end;
+	const char *line;
+	u16 tag;
+
+	snprintf_assert(item, sizeof(item), "\nentry %d: ", entry);
+	line = strstr(lines, item);
+	if (!line)
+		return 0;
+
+	tag = strtoul(line + strlen(item), &end, 0);
+
+	return !strncmp(end, ", extended", strlen(", extended")) == ext ? tag : 0;
+}
+
+/*
+ * The table holds what debugfs says that is kept, if it says that. In the MSI-X
+ * table entries with a vector do, and those without are 0.
+ */
+static void check_kept(struct tph_device *d)
+{
+	bool in_msix = cap_loc(d->cap) == PCI_TPH_LOC_MSIX;
+	static const char core[] = "\nPCI core: ";
+	u16 entries[MAX_ENTRIES], kept;
+	const char *lines, *line;
+	char buf[SZ_4K];
+	u32 ctrl;
+	int i;
+
+	lines = has_table(d) ? debugfs_read(d, buf, sizeof(buf)) : NULL;
+	line = lines ? strstr(lines, core) : NULL;
+	if (!line)
+		return;
+
+	ctrl = strtoul(line + strlen(core), NULL, 0);
+	hw_table(d, entries);
+	for (i = 0; i < nr_entries(d); i++) {
+		kept = kept_tag(lines, i, ctrl);
+		/* A vector without an eventfd is none that can be seen. */
+		if (entries[i] == kept ||
+		    (!entries[i] && in_msix && vector_irq(d, i) < 0))
+			continue;
+
+		VFIO_ASSERT_EQ(entries[i], kept, "Entry %d\n", i);
+	}
+}
+
+/* The user sees these tags in config space. */
+static void check_view(struct tph_device *d, const u16 *tags)
+{
+	u8 view[MAX_ENTRIES * 2];
+	int i;
+
+	vfio_pci_config_access(d->device, false, d->pos + PCI_TPH_BASE_SIZEOF,
+			       nr_entries(d) * 2, view);
+	for (i = 0; i < nr_entries(d); i++)
+		VFIO_ASSERT_EQ(view[2 * i] | view[2 * i + 1] << 8, tags[i],
+			       "Entry %d\n", i);
+}
+
+/* The hardware first: the kernel may set it right when the user looks. */
+static void check_table(struct tph_device *d, const u16 *expected)
+{
+	if (!d->sim)
+		return;
+
+	check_hw_table(d, expected);
+	if (!d->device)
+		return;
+
+	check_kept(d);
+	if (d->level >= 3 && cap_loc(d->cap) == PCI_TPH_LOC_CAP)
+		check_view(d, expected);
+}
+
+static const u16 no_tags[MAX_ENTRIES];
+
 static void check_table_zero(struct tph_device *d)
 {
-	static const u16 zero[MAX_ENTRIES];
-
-	check_table(d, zero);
+	check_table(d, no_tags);
 }
 
 static int probe(struct tph_device *d, u16 feature)
@@ -564,23 +690,6 @@ static void enable_vectors(struct tph_device *d)
 	if (cap_loc(d->cap) == PCI_TPH_LOC_MSIX &&
 	    d->device->msi_eventfds[0] < 0)
 		vfio_pci_msix_enable(d->device, 0, nr_entries(d));
-}
-
-/* Return the Linux interrupt of an MSI-X vector, or -1. */
-static int vector_irq(struct tph_device *d, u32 vector)
-{
-	FILE *file = fopen("/proc/interrupts", "re");
-	char line[1024], name[64];
-	int irq, ret = -1;
-
-	VFIO_ASSERT_NOT_NULL(file);
-	snprintf_assert(name, sizeof(name), "vfio-msix[%u](%s)", vector, d->bdf);
-	while (ret < 0 && fgets(line, sizeof(line), file))
-		if (strstr(line, name) && sscanf(line, "%d:", &irq) == 1)
-			ret = irq;
-	fclose(file);
-
-	return ret;
 }
 
 /* Opt in, and where there is a table fill it with the tag of CPU 0. */
@@ -1323,7 +1432,9 @@ TEST_F(vfio_pci_tph_test, read_only_parts)
 TEST_F(vfio_pci_tph_test, config_write_fault)
 {
 	struct tph_device *d = &self->d;
-	u64 pos = d->device->config_space.offset + d->pos;
+	u64 config = d->device->config_space.offset;
+	u16 msix = vfio_pci_find_cap(d->device, PCI_CAP_ID_MSIX);
+	u64 pos = config + d->pos;
 	int opted_in, i;
 	void *bad;
 
@@ -1341,6 +1452,12 @@ TEST_F(vfio_pci_tph_test, config_write_fault)
 		}
 		check_untouched(d);
 	}
+
+	/* Nor one to a capability that takes no writes at all */
+	if (!msix)
+		return;
+	ASSERT_EQ(-1, pwrite(d->device->fd, bad, 4, config + msix));
+	ASSERT_EQ(EFAULT, errno);
 }
 
 /*
@@ -1414,9 +1531,24 @@ static void check_ctrl_writes(struct tph_device *d, u32 old, u32 new)
 	}
 }
 
+/* Each field by itself, and both at once: enough if only the start is another */
+static void check_ctrl_fields(struct tph_device *d, u32 old, u32 new)
+{
+	check_ctrl_write(d, old, new, PCI_TPH_CTRL, 1);
+	check_ctrl_write(d, old, new, PCI_TPH_CTRL + 1, 1);
+	check_ctrl_write(d, old, new, PCI_TPH_CTRL, 4);
+}
+
+/* Can the user choose this? */
+static bool can_choose(struct tph_device *d, u32 ctrl)
+{
+	return expected_ctrl(d, CTRL_OFF, ctrl, PCI_TPH_CTRL, 4) == ctrl;
+}
+
 TEST_F_TIMEOUT(vfio_pci_tph_test, control, 300)
 {
 	static const u32 olds[] = { CTRL_OFF, CTRL_NS, CTRL_IV, CTRL_IV_EXT };
+	static const u32 others[] = { CTRL_NS_EXT, CTRL_DS, CTRL_DS_EXT };
 	struct tph_device *d = &self->d;
 	u32 new, i;
 
@@ -1429,15 +1561,18 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, control, 300)
 		/* Reserved bits stay 0, whatever is written. */
 		u32 reserved = i ? 0xfffffcf8 : 0;
 
-		if (olds[i] & PCI_TPH_CTRL_MODE_SEL_MASK && !has_table(d))
-			continue;
-		if (olds[i] == CTRL_IV_EXT && !has_ext(d))
+		if (!can_choose(d, olds[i]))
 			continue;
 
 		for (new = 0; new < 8 * 4; new++)
 			check_ctrl_writes(d, olds[i], reserved |
 					  PCI_TPH_CTRL_VALUE(new % 8, new / 8));
 	}
+
+	for (i = 0; i < ARRAY_SIZE(others); i++)
+		for (new = 0; can_choose(d, others[i]) && new < 8 * 4; new++)
+			check_ctrl_fields(d, others[i],
+					  PCI_TPH_CTRL_VALUE(new % 8, new / 8));
 }
 
 /* The result of a TPH_ST of one entry */
@@ -1551,7 +1686,7 @@ TEST_F(vfio_pci_tph_test, requests)
 	check_no_hint(d, 0);
 }
 
-#define TOGGLES 1000
+#define TOGGLES 20000
 
 /* Another bit of the PCI core's about the device, in a process of its own */
 static pid_t toggle_other_bit(struct tph_device *d)
@@ -1590,11 +1725,13 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, unrelated_bit, 120)
 	vfio_pci_tph_opt_in(d->device);
 	child = toggle_other_bit(d);
 	while (!waitpid(child, &status, WNOHANG))
-		set_ctrl(d, i++ % 2 ? CTRL_OFF : CTRL_NS);
+		vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL,
+				       i++ % 2 ? CTRL_OFF : CTRL_NS);
 
 	ASSERT_TRUE(WIFEXITED(status));
 	ASSERT_EQ(0, WEXITSTATUS(status));
 	ASSERT_GT(i, 1);
+	check_ctrl(d, i % 2 ? CTRL_NS : CTRL_OFF);
 }
 
 /* A reset that the user did not ask for is none of the user's business. */
@@ -1902,6 +2039,19 @@ TEST_F_TIMEOUT(vfio_pci_tph_test, backdoor_reset, 120)
 	}
 }
 
+static void set_ctrl_after_reset(struct tph_device *d)
+{
+	if (!has_table(d) || cap_loc(d->cap) != PCI_TPH_LOC_MSIX) {
+		set_ctrl(d, ctrl_on(d));
+		return;
+	}
+
+	/* Without its BAR there is no table: the BAR comes with PCI_COMMAND. */
+	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, ctrl_on(d));
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CTRL), ctrl_on(d));
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+}
+
 /*
  * With TPH off PCI_COMMAND alone can tell of it. If there is nothing in that
  * either, what is kept is written when TPH is turned on.
@@ -1926,38 +2076,37 @@ TEST_F(vfio_pci_tph_test, backdoor_reset_while_off)
 		check_filled(d, CTRL_OFF);
 
 		pci_sim_reset(d->sim, d->ep);
-		check_table_zero(d);
-		set_ctrl(d, ctrl_on(d));
+		check_hw_table(d, no_tags);
+		set_ctrl_after_reset(d);
+		if (commands[i])
+			check_hw_table(d, no_tags);
+
+		vfio_pci_cmd_set(d->device, COMMAND_ON);
 		if (commands[i])
 			check_table_zero(d);
 		else
 			check_started(d);
-
-		vfio_pci_cmd_set(d->device, COMMAND_ON);
 		check_hint(d, 0, 1, has_table(d) && !commands[i] ? TAG_V(0) : 0,
 			   false);
 		free_vectors(d);
 	}
 }
 
-/* Closing gives everything back, and the next user starts from nothing. */
-TEST_F(vfio_pci_tph_test, close)
+static void check_close(struct tph_device *d)
 {
-	int ret = has_table(&self->d) ? -EPERM : denied(kernel.st);
-	struct tph_device *d = &self->d;
+	int ret = has_table(d) ? -EPERM : denied(kernel.st);
 	u32 cpu = 0;
 
-	tph_start(d);
-	check_started(d);
 	tph_close(d);
-	ASSERT_EQ(CTRL_OFF, hw_ctrl(d));
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+	check_table_zero(d);
 
 	tph_open(d);
 	check_ctrl(d, CTRL_OFF);
 	check_table_zero(d);
 	check_image(d);
-	ASSERT_EQ(d->cap, user_read(d, PCI_TPH_CAP));
-	ASSERT_EQ(ret, try_st(d, SRC_CPU_V, 0, 1, &cpu));
+	VFIO_ASSERT_EQ(user_read(d, PCI_TPH_CAP), d->cap);
+	VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V, 0, 1, &cpu), ret);
 	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, CTRL_NS);
 	check_ctrl(d, CTRL_OFF);
 
@@ -1969,7 +2118,31 @@ TEST_F(vfio_pci_tph_test, close)
 	check_table_zero(d);
 }
 
-/* While nobody uses the device its table can be reached through sysfs, in D0. */
+/* Closing gives everything back, and the next user starts from nothing. */
+TEST_F(vfio_pci_tph_test, close)
+{
+	struct tph_device *d = &self->d;
+
+	tph_start(d);
+	check_started(d);
+	check_close(d);
+
+	tph_start_off(d);
+	check_filled(d, CTRL_OFF);
+	check_close(d);
+}
+
+/*
+ * A device that nobody uses sleeps, and is restored when it wakes up. That would
+ * undo what is to be found.
+ */
+static void keep_awake(struct tph_device *d, bool awake)
+{
+	VFIO_ASSERT_EQ(write_device(d, "power/control", awake ? "on" : "auto"),
+		       0);
+}
+
+/* While nobody uses the device its table can be reached through sysfs. */
 static void dirty_msix_table(struct tph_device *d)
 {
 	u16 entries[MAX_ENTRIES], cmd;
@@ -1977,7 +2150,6 @@ static void dirty_msix_table(struct tph_device *d)
 	void *table, *ctrl;
 	int fd, i;
 
-	VFIO_ASSERT_EQ(write_device(d, "power/control", "on"), 0);
 	sysfs_config_access(d->bdf, false, PCI_COMMAND, sizeof(cmd), &cmd);
 	cmd |= PCI_COMMAND_MEMORY;
 	sysfs_config_access(d->bdf, true, PCI_COMMAND, sizeof(cmd), &cmd);
@@ -2001,9 +2173,9 @@ static void dirty_msix_table(struct tph_device *d)
 
 	hw_table(d, entries);
 	VFIO_ASSERT_EQ(entries[0], 0x33);
-	VFIO_ASSERT_EQ(write_device(d, "power/control", "auto"), 0);
 }
 
+/* With the device awake */
 static void leave_on(struct tph_device *d)
 {
 	int i;
@@ -2034,8 +2206,10 @@ TEST_F(vfio_pci_tph_test, left_on)
 	struct tph_device *d = &self->d;
 
 	tph_close(d);
+	keep_awake(d, true);
 	leave_on(d);
 	tph_open(d);
+	keep_awake(d, false);
 	check_clean(d);
 }
 
@@ -2046,8 +2220,10 @@ TEST_F(vfio_pci_tph_test, left_on_without_reset)
 
 	tph_close(d);
 	VFIO_ASSERT_EQ(write_device(d, "reset_method", "\n"), 0);
+	keep_awake(d, true);
 	leave_on(d);
 	tph_open(d);
+	keep_awake(d, false);
 	VFIO_ASSERT_EQ(write_device(d, "reset_method", "default"), 0);
 	check_clean(d);
 
@@ -2337,6 +2513,14 @@ static void disturb_reset(struct tph_device *d)
 	ioctl(d->device->fd, VFIO_DEVICE_RESET);
 }
 
+/* It gives way to who has a lock. */
+static void disturb_hot_reset(struct tph_device *d)
+{
+	int ret = try_hot_reset(d);
+
+	VFIO_ASSERT_TRUE(!ret || ret == -EAGAIN || ret == -EBUSY, "%d\n", ret);
+}
+
 static void disturb_memory(struct tph_device *d)
 {
 	vfio_pci_cmd_clear(d->device, PCI_COMMAND_MEMORY);
@@ -2526,29 +2710,40 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, refused_reset, 120)
 	unbind_finish(d, child);
 }
 
+static void check_dead_after_reset(struct tph_device *d)
+{
+	int ret;
+
+	pci_sim_set(d->sim, d->ep, "hang", "1");
+	/* With Immediate Readiness nobody waits for it. */
+	ret = __vfio_pci_device_reset(d->device);
+	VFIO_ASSERT_TRUE(!ret || ret == -ENOTTY);
+	check_ctrl(d, CTRL_OFF);
+	check_table_zero(d);
+	VFIO_ASSERT_EQ(try_ctrl(d, ctrl_on(d)), -EIO);
+	check_ctrl(d, CTRL_OFF);
+
+	pci_sim_set(d->sim, d->ep, "hang", "0");
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
+	check_reset(d);
+}
+
 /* It makes no difference if the device does not come back from a reset. */
 TEST_F_TIMEOUT(vfio_pci_tph_life, dead_after_reset, 300)
 {
 	struct tph_device *d = &self->d;
-	int ret;
 
 	if (!d->sim)
 		SKIP(return, "Needs a simulated device");
 
 	tph_start(d);
 	check_started(d);
-	pci_sim_set(d->sim, d->ep, "hang", "1");
-	/* With Immediate Readiness nobody waits for it. */
-	ret = __vfio_pci_device_reset(d->device);
-	ASSERT_TRUE(!ret || ret == -ENOTTY);
-	check_ctrl(d, CTRL_OFF);
-	check_table_zero(d);
-	ASSERT_EQ(-EIO, try_ctrl(d, ctrl_on(d)));
-	check_ctrl(d, CTRL_OFF);
+	check_dead_after_reset(d);
 
-	pci_sim_set(d->sim, d->ep, "hang", "0");
-	vfio_pci_cmd_set(d->device, COMMAND_ON);
-	check_reset(d);
+	tph_reopen(d);
+	tph_start_off(d);
+	check_filled(d, CTRL_OFF);
+	check_dead_after_reset(d);
 }
 
 /* After a fatal error the device is not as it was, whoever has reset it. */
@@ -2568,6 +2763,194 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, fatal_aer, 120)
 
 	vfio_pci_cmd_set(d->device, COMMAND_ON);
 	check_reset(d);
+}
+
+/* Where the PCI Express capability of a component is, for that of a bridge, too */
+static u8 find_exp(const char *bdf)
+{
+	u16 cap;
+	u8 pos;
+
+	sysfs_config_access(bdf, false, PCI_CAPABILITY_LIST, 1, &pos);
+	while (pos) {
+		sysfs_config_access(bdf, false, pos, sizeof(cap), &cap);
+		if ((cap & 0xff) == PCI_CAP_ID_EXP)
+			break;
+		pos = cap >> 8;
+	}
+	VFIO_ASSERT_NE(pos, 0);
+
+	return pos;
+}
+
+/*
+ * A fatal error, from which the kernel cannot recover: behind the reset the port
+ * does not tell that its link is up. The user is told of both.
+ */
+static void fail_recovery(struct tph_device *d)
+{
+	static const char port[] = "hb0/rp0";
+	struct pollfd pollfd = {
+		.fd = vfio_pci_err_enable(d->device),
+		.events = POLLIN,
+	};
+	char bdf[PCI_SIM_BDF_SIZE];
+	u64 count, errors = 0;
+
+	pci_sim_get_bdf(d->sim, port, bdf);
+	pci_sim_fail_read(d->sim, port, find_exp(bdf) + PCI_EXP_LNKCTL, ALWAYS,
+			  0);
+	pci_sim_error(d->sim, d->ep, "fatal");
+
+	while (errors < 2) {
+		VFIO_ASSERT_EQ(poll(&pollfd, 1, 60000), 1);
+		VFIO_ASSERT_EQ(read(pollfd.fd, &count, sizeof(count)),
+			       sizeof(count));
+		errors += count;
+	}
+
+	pci_sim_fail_none(d->sim, port);
+	VFIO_ASSERT_EQ(close(pollfd.fd), 0);
+}
+
+/* What the reset saves and restores has no BARs. They come with PCI_COMMAND. */
+static void reset_cut_off(struct tph_device *d)
+{
+	vfio_pci_device_reset(d->device);
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
+}
+
+/* A device that is cut off takes nothing, until its user resets it. */
+static void check_cut_off(struct tph_device *d)
+{
+	u32 cpu = 0;
+
+	VFIO_ASSERT_EQ(try_ctrl(d, ctrl_on(d)), -EIO);
+	if (has_table(d))
+		VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V, 0, 1, &cpu), -EIO);
+	check_ctrl(d, CTRL_OFF);
+	check_table_zero(d);
+
+	reset_cut_off(d);
+	check_reset(d);
+}
+
+TEST_F_TIMEOUT(vfio_pci_tph_life, failed_recovery, 120)
+{
+	struct tph_device *d = &self->d;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	tph_start(d);
+	check_started(d);
+	fail_recovery(d);
+	check_cut_off(d);
+
+	/* Nor does it for who opts in only then. */
+	tph_reopen(d);
+	fail_recovery(d);
+	vfio_pci_tph_opt_in(d->device);
+	check_cut_off(d);
+}
+
+/* The reset ends it also for who opts in behind it. */
+TEST_F_TIMEOUT(vfio_pci_tph_life, failed_recovery_before_opt_in, 120)
+{
+	struct tph_device *d = &self->d;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	fail_recovery(d);
+	reset_cut_off(d);
+	vfio_pci_tph_opt_in(d->device);
+	check_reset(d);
+}
+
+/* Return 0 if a user could open the device, with TPH off, or -errno. */
+static int try_open(struct tph_device *d, int *usable)
+{
+	struct vfio_pci_device *device;
+	struct iommu *iommu;
+	int ret;
+
+	iommu = iommu_init(MODE_IOMMUFD);
+	device = vfio_pci_device_alloc(d->bdf, iommu);
+	vfio_pci_cdev_open(device, d->bdf);
+	ret = __vfio_device_bind_iommufd(device->fd, iommu->iommufd, NULL);
+	if (!ret) {
+		VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+		check_hw_table(d, no_tags);
+		*usable = __vfio_device_feature_probe(device->fd,
+						      VFIO_DEVICE_FEATURE_TPH);
+	}
+	VFIO_ASSERT_EQ(close(device->fd), 0);
+	vfio_pci_device_free(device);
+	iommu_cleanup(iommu);
+
+	return ret;
+}
+
+/* Whether all the failures of writes have come that were asked for */
+static bool has_failed(struct tph_device *d)
+{
+	char fail[32];
+	u32 count;
+	int ret;
+
+	pci_sim_get(d->sim, d->ep, "fail_write", fail, sizeof(fail));
+	ret = sscanf(fail, "%*x %u", &count);
+	VFIO_ASSERT_EQ(ret, 1);
+
+	return !count;
+}
+
+/*
+ * Open a device on which TPH is on, and cannot be turned off @count times. Returns
+ * what comes of that. Afterwards it opens as ever.
+ */
+static int open_left_on(struct tph_device *d, u32 count)
+{
+	bool sometimes = count != ALWAYS;
+	int ret, usable = 0;
+
+	leave_on(d);
+	pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, count, 0);
+	ret = try_open(d, &usable);
+	VFIO_ASSERT_EQ(has_failed(d), sometimes);
+	/* If not all could be cleared it is a device without TPH. */
+	VFIO_ASSERT_EQ(usable, sometimes || ret ? 0 : -EOPNOTSUPP);
+	pci_sim_fail_none(d->sim, d->ep);
+
+	tph_open(d);
+	check_clean(d);
+	tph_close(d);
+
+	return ret;
+}
+
+/* TPH is never on when the user gets the device. It is tried more than once. */
+TEST_F_TIMEOUT(vfio_pci_tph_life, failed_open, 120)
+{
+	struct tph_device *d = &self->d;
+
+	if (!d->sim)
+		SKIP(return, "Needs a simulated device");
+
+	tph_close(d);
+	keep_awake(d, true);
+	ASSERT_EQ(0, open_left_on(d, 1));
+	ASSERT_EQ(0, open_left_on(d, 2));
+	/* The reset has turned it off, so there is no reason not to open it. */
+	ASSERT_EQ(0, open_left_on(d, ALWAYS));
+
+	ASSERT_EQ(0, write_device(d, "reset_method", "\n"));
+	ASSERT_EQ(0, open_left_on(d, 1));
+	ASSERT_EQ(-EIO, open_left_on(d, ALWAYS));
+	ASSERT_EQ(0, write_device(d, "reset_method", "default"));
+	keep_awake(d, false);
+	tph_open(d);
 }
 
 /* Disturb @d in a process of its own, until that is killed. */
@@ -2607,39 +2990,15 @@ static void use_all(struct tph_device *d, u32 i)
 		VFIO_ASSERT_EQ(errno, EIO);
 }
 
-/*
- * The table holds what debugfs says that is kept, if it says that. In the MSI-X
- * table entries with a vector do, and those without are 0.
- */
-static void check_kept(struct tph_device *d)
-{
-	bool in_msix = cap_loc(d->cap) == PCI_TPH_LOC_MSIX;
-	char item[32], line[128];
-	u16 entries[MAX_ENTRIES];
-	int i, kept;
-
-	if (!has_table(d) || !debugfs_line(d, "PCI core: ", line, sizeof(line)))
-		return;
-
-	hw_table(d, entries);
-	for (i = 0; i < nr_entries(d); i++) {
-		snprintf_assert(item, sizeof(item), "entry %d: ", i);
-		kept = debugfs_line(d, item, line, sizeof(line)) ?
-		       strtoul(line + strlen(item), NULL, 0) : 0;
-		/* A vector without an eventfd is none that can be seen. */
-		if (entries[i] || !in_msix || vector_irq(d, i) >= 0)
-			VFIO_ASSERT_EQ(entries[i], kept, "Entry %d\n", i);
-	}
-}
-
 #define USES	20
 
 /* Whatever happens at the same time, in the end the three views agree. */
 TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
 {
 	static void (* const disturb[])(struct tph_device *d) = {
-		disturb_reset, disturb_memory, disturb_power,
-		disturb_low_power, disturb_vectors, disturb_sysfs_reset,
+		disturb_reset, disturb_hot_reset, write_flr, disturb_memory,
+		disturb_power, disturb_low_power, disturb_vectors,
+		disturb_sysfs_reset,
 	};
 	struct tph_device *d = &self->d;
 	pid_t child;
@@ -2669,8 +3028,12 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
 	}
 }
 
-/* Each waits for a reset of a tenth of a second, if that is what goes on. */
-#define PROGRAMS	8
+/*
+ * Each step waits for a reset of a tenth of a second, if that is what goes on. A
+ * round is short, since it is at its end that the views are compared.
+ */
+#define PROGRAMS	2
+#define ROUNDS		5
 
 /* Program in a process of its own, and end with what check_started() expects. */
 static pid_t program_start(struct tph_device *d)
@@ -2698,15 +3061,15 @@ static pid_t program_start(struct tph_device *d)
 TEST_F_TIMEOUT(vfio_pci_tph_life, sysfs_reset_race, 300)
 {
 	struct tph_device *d = &self->d;
-	int status, round, ret, resets;
+	int resets[2] = {};
+	int status, round, ret;
 	pid_t child;
 
 	if (!d->sim)
 		SKIP(return, "Needs a simulated device");
 
 	tph_start(d);
-	for (round = 0; round < 2; round++) {
-		resets = 0;
+	for (round = 0; round < ARRAY_SIZE(resets) * ROUNDS; round++) {
 		child = program_start(d);
 		do {
 			if (round % 2) {
@@ -2716,14 +3079,15 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, sysfs_reset_race, 300)
 				ret = write_device(d, "reset", "1");
 				ASSERT_EQ(0, ret);
 			}
-			resets += !ret;
+			resets[round % 2] += !ret;
 		} while (!waitpid(child, &status, WNOHANG));
 
 		ASSERT_TRUE(WIFEXITED(status));
 		ASSERT_EQ(0, WEXITSTATUS(status));
-		ASSERT_GT(resets, 0);
 		check_started(d);
 	}
+	ASSERT_GT(resets[0], 0);
+	ASSERT_GT(resets[1], 0);
 	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0, false);
 }
 
@@ -2755,6 +3119,11 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, system_suspend, 120)
 		SKIP(return, "Needs CONFIG_SUSPEND and CONFIG_PM_DEBUG");
 
 	__sysfs_write("/sys/module/suspend/parameters", "pm_test_delay", "0");
+	tph_start_off(d);
+	check_filled(d, CTRL_OFF);
+	ASSERT_EQ(0, __sysfs_write("/sys/power", "state", "freeze"));
+	check_filled(d, CTRL_OFF);
+
 	tph_start(d);
 	check_started(d);
 	ASSERT_EQ(0, __sysfs_write("/sys/power", "state", "freeze"));
@@ -2853,6 +3222,25 @@ TEST_F(vfio_pci_tph_st_test, bounds)
 	free(cpus);
 }
 
+/* Of @cpus only two can be read. */
+static void check_fault_first(struct tph_device *d, const u32 *cpus)
+{
+	int nr = nr_entries(d);
+
+	trace_start(d);
+	VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V, 0, 4, cpus), -EFAULT);
+	VFIO_ASSERT_EQ(try_st(d, 0, 0, 4, cpus), -EFAULT);
+	VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V | SRC_CPU_P, 0, 4, cpus), -EFAULT);
+	VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V | BIT(31), 0, 4, cpus), -EFAULT);
+	VFIO_ASSERT_EQ(try_st(d, SRC_LITERAL, 0, 4, cpus), -EFAULT);
+	VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V, nr, 4, cpus), -EFAULT);
+	VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V, nr - 1, 4, cpus), -EFAULT);
+	VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V, 0, UINT16_MAX, cpus), -EFAULT);
+	/* There is nothing to read. */
+	VFIO_ASSERT_EQ(try_st(d, SRC_CPU_V, 0, 0, cpus), -EINVAL);
+	check_untouched(d);
+}
+
 TEST_F(vfio_pci_tph_st_test, fault)
 {
 	struct tph_device *d = &self->d;
@@ -2875,8 +3263,17 @@ TEST_F(vfio_pci_tph_st_test, fault)
 	check_untouched(d);
 	check_started(d);
 
+	/* It is noticed before anything else that is wrong with the request. */
+	check_fault_first(d, cpus);
+
 	/* The destinations of NONE are not read. */
 	ASSERT_EQ(4, try_st(d, SRC_NONE, 0, 4, cpus));
+	ASSERT_EQ(-EINVAL, try_st(d, SRC_NONE | EXTENDED, 0, 4, cpus));
+
+	tph_reopen(d);
+	check_fault_first(d, cpus);
+	ASSERT_EQ(-EPERM, try_st(d, SRC_CPU_V, 0, 2, cpus));
+	ASSERT_EQ(-EINVAL, try_st(d, SRC_CPU_V | BIT(31), 0, 2, cpus));
 	ASSERT_EQ(0, munmap(pages, SZ_4K));
 }
 
@@ -2956,9 +3353,7 @@ static void check_keeps_type(struct tph_device *d, u32 ctrl)
 /* Requester Enable is the type that was chosen, and never follows the mode. */
 TEST_F(vfio_pci_tph_st_test, keeps_type)
 {
-	static const u32 ctrls[] = { CTRL_NS, CTRL_IV, CTRL_OFF,
-				     PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE,
-							PCI_TPH_REQ_DISABLE) };
+	static const u32 ctrls[] = { CTRL_NS, CTRL_IV, CTRL_OFF, CTRL_IV_OFF };
 	struct tph_device *d = &self->d;
 	int i;
 
@@ -3045,8 +3440,7 @@ TEST_F(vfio_pci_tph_st_test, failed_enable)
 	pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1, 1);
 	ASSERT_EQ(-EIO, try_st(d, SRC_CPU_P, 0, 4, cpus));
 	pci_sim_fail_none(d->sim, d->ep);
-	check_ctrl(d, PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE,
-					 PCI_TPH_REQ_DISABLE));
+	check_ctrl(d, CTRL_IV_OFF);
 	check_no_hint(d, 0);
 
 	set_ctrl(d, CTRL_IV);
@@ -3323,8 +3717,7 @@ TEST_F(vfio_pci_tph_st_test, failed_change_of_kind)
 	ASSERT_EQ(-EIO, try_ctrl(d, CTRL_IV_EXT));
 	pci_sim_fail_none(d->sim, d->ep);
 	check_no_hint(d, 0);
-	check_ctrl(d, PCI_TPH_CTRL_VALUE(PCI_TPH_ST_IV_MODE,
-					 PCI_TPH_REQ_DISABLE));
+	check_ctrl(d, CTRL_IV_OFF);
 
 	/* What was kept is still there, and goes with TPH off. */
 	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(0));
@@ -3483,6 +3876,100 @@ TEST_F(vfio_pci_tph_st_test, vectors)
 
 		vfio_pci_msix_disable(d->device);
 		check_tags_upto(d, 0);
+	}
+}
+
+/* Give vectors eventfds of their own. Returns 0 or -errno: then they have none. */
+static int try_vectors(struct tph_device *d, u32 start, int count)
+{
+	int *fds = d->device->msi_eventfds + start, ret, i;
+
+	for (i = 0; i < count; i++) {
+		VFIO_ASSERT_LT(fds[i], 0);
+		fds[i] = eventfd(0, EFD_CLOEXEC);
+		VFIO_ASSERT_GE(fds[i], 0);
+	}
+
+	ret = __vfio_pci_irq_set(d->device, VFIO_PCI_MSIX_IRQ_INDEX, start,
+				 count, fds);
+	for (i = 0; ret && i < count; i++) {
+		VFIO_ASSERT_EQ(close(fds[i]), 0);
+		fds[i] = -1;
+	}
+
+	return ret;
+}
+
+/* The window for new vectors cannot be opened: there are none, and TPH goes on. */
+static void check_failed_pause(struct tph_device *d, u32 start, int count)
+{
+	pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1, 0);
+	VFIO_ASSERT_EQ(try_vectors(d, start, count), -EIO);
+	pci_sim_fail_none(d->sim, d->ep);
+	check_tags_upto(d, start);
+	VFIO_ASSERT_LT(vector_irq(d, start), 0);
+
+	VFIO_ASSERT_EQ(try_vectors(d, start, count), 0);
+	check_tags_upto(d, start + count);
+	check_hint(d, start, 1, TAG_V(0), false);
+}
+
+/* It cannot be closed: TPH is off, and the tags are there when it is on again. */
+static void check_failed_resume(struct tph_device *d, u32 start, int count)
+{
+	int ret;
+
+	pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1, 1);
+	ret = try_vectors(d, start, count);
+	VFIO_ASSERT_TRUE(has_failed(d));
+	pci_sim_fail_none(d->sim, d->ep);
+	VFIO_ASSERT_EQ(ret, -EIO);
+	check_ctrl(d, CTRL_IV_OFF);
+	check_kept(d);
+	check_no_hint(d, start);
+
+	VFIO_ASSERT_EQ(try_vectors(d, start, count), 0);
+	set_ctrl(d, CTRL_IV);
+	check_tags_upto(d, start + count);
+	check_hint(d, start, 1, TAG_V(0), false);
+}
+
+/* They are freed in any case, for which TPH is turned off. */
+static void check_failed_free(struct tph_device *d)
+{
+	check_hint(d, 0, 1, TAG_V(0), false);
+	pci_sim_fail_write(d->sim, d->ep, d->pos + PCI_TPH_CTRL, 1, 0);
+	vfio_pci_msix_disable(d->device);
+	VFIO_ASSERT_TRUE(has_failed(d));
+	pci_sim_fail_none(d->sim, d->ep);
+	check_ctrl(d, CTRL_IV_OFF);
+	check_table_zero(d);
+	check_no_hint(d, 0);
+	set_ctrl(d, CTRL_IV);
+}
+
+TEST_F(vfio_pci_tph_st_test, failed_vectors)
+{
+	static void (* const checks[])(struct tph_device *d, u32 start,
+				       int count) = {
+		check_failed_pause, check_failed_resume,
+	};
+	struct tph_device *d = &self->d;
+	int i;
+
+	if (!self->d.sim)
+		SKIP(return, "Needs a simulated device");
+	if (cap_loc(d->cap) != PCI_TPH_LOC_MSIX)
+		SKIP(return, "The table is not in MSI-X");
+
+	vfio_pci_tph_opt_in(d->device);
+	set_ctrl(d, CTRL_IV);
+	program(d, 0, nr_entries(d), 0);
+
+	for (i = 0; i < ARRAY_SIZE(checks); i++) {
+		checks[i](d, 0, 4);
+		checks[i](d, 4, 1);
+		check_failed_free(d);
 	}
 }
 
@@ -3852,16 +4339,6 @@ TEST_F(vfio_pci_tph_literal, cpuset)
 	ASSERT_EQ(0, allowed);
 }
 
-static void check_view(struct tph_device *d, const u16 *tags)
-{
-	int i;
-
-	for (i = 0; i < nr_entries(d); i++)
-		VFIO_ASSERT_EQ(vfio_pci_config_readw(d->device, d->pos +
-						     PCI_TPH_BASE_SIZEOF + 2 * i),
-			       tags[i], "Entry %d\n", i);
-}
-
 /* Who may program any tag sees what is programmed, for the requests enabled. */
 TEST_F(vfio_pci_tph_literal, view)
 {
@@ -3917,28 +4394,6 @@ TEST_F(vfio_pci_tph_literal, view)
 
 /* --- What is there for people --- */
 
-/* The lines of debugfs, without that of the path */
-static const char *debugfs_read(struct tph_device *d, char *buf, size_t size)
-{
-	char path[PATH_MAX], *lines;
-	size_t len;
-	FILE *file;
-
-	snprintf_assert(path, sizeof(path), "/sys/kernel/debug/vfio/%s/pci/tph",
-			d->bdf);
-	file = fopen(path, "re");
-	if (!file)
-		return NULL;
-
-	len = fread(buf, 1, size - 1, file);
-	fclose(file);
-	buf[len] = 0;
-	lines = strchr(buf, '\n');
-	VFIO_ASSERT_NOT_NULL(lines);
-
-	return lines + 1;
-}
-
 TEST_F(vfio_pci_tph_literal, debugfs)
 {
 	struct tph_device *d = &self->d;
@@ -3955,7 +4410,8 @@ TEST_F(vfio_pci_tph_literal, debugfs)
 	vfio_pci_tph_st(d->device, SRC_LITERAL | EXTENDED, 5, 1,
 			(u32[]){ 0x34 });
 	snprintf_assert(expected, sizeof(expected),
-			"opted in: yes\ncapability: %#010x\ncontrol: %#010x\n"
+			"opted in: yes\ncapability: %#010x\n"
+			"control: %#010x, Interrupt Vector mode, requests: TPH\n"
 			"PCI core: %#010x\n"
 			"entry 1: 0x12\nentry 5: 0x0034, extended\n",
 			shown_cap(d->cap, d->level), CTRL_IV, CTRL_IV);
@@ -4051,6 +4507,7 @@ TEST_F(vfio_pci_tph_literal, tracepoints)
 	set_ctrl(d, CTRL_NS);
 	pci_sim_reset(d->sim, d->ep);
 	ASSERT_EQ(CTRL_OFF, user_read(d, PCI_TPH_CTRL));
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
 	set_ctrl(d, CTRL_NS);
 	tph_reopen(d);
 	check_tracepoints(d, "disable: control=0x0 old=0x301\n"
@@ -4637,13 +5094,41 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, failed_reset, 300)
 	}
 }
 
+/* Below one switch */
+#define NR_PEERS 2
+
+static void add_peers(struct pci_sim *sim)
+{
+	pci_sim_add(sim, "hb0/rp0/sw0/dp0/ep0", "tph_loc=1");
+	pci_sim_add(sim, "hb0/rp0/sw0/dp1/ep0", "tph_loc=2");
+}
+
+static void open_peers(struct tph_device *ds, struct pci_sim *sim, int level,
+		       bool on)
+{
+	static const char * const eps[NR_PEERS] = {
+		"hb0/rp0/sw0/dp0/ep0", "hb0/rp0/sw0/dp1/ep0",
+	};
+	int i;
+
+	for (i = 0; i < NR_PEERS; i++) {
+		shape_open(&ds[i], sim, eps[i], level);
+		/* With TPH off nothing else tells of a reset. */
+		vfio_pci_cmd_set(ds[i].device, on ? 0 : COMMAND_ON);
+		tph_start(&ds[i]);
+		if (!on)
+			set_ctrl(&ds[i], CTRL_OFF);
+		check_filled(&ds[i], on ? ctrl_on(&ds[i]) : CTRL_OFF);
+	}
+}
+
 /* The state is lost, and who has noticed that can go on. */
-static void check_reset_by_error(struct tph_device *ds, int nr)
+static void check_reset_by_error(struct tph_device *ds)
 {
 	struct tph_device *d;
 	int i;
 
-	for (i = nr - 1; i >= 0; i--) {
+	for (i = NR_PEERS - 1; i >= 0; i--) {
 		d = &ds[i];
 		VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
 		check_ctrl(d, CTRL_OFF);
@@ -4663,25 +5148,17 @@ static void check_reset_by_error(struct tph_device *ds, int nr)
  */
 TEST_F_TIMEOUT(vfio_pci_tph_shapes, fatal_aer_of_another, 120)
 {
-	static const char * const eps[] = {
-		"hb0/rp0/sw0/dp0/ep0", "hb0/rp0/sw0/dp1/ep0",
-	};
-	struct tph_device ds[ARRAY_SIZE(eps)];
-	int i;
+	struct tph_device ds[NR_PEERS];
+	int on;
 
-	pci_sim_add(self->sim, eps[0], "tph_loc=1");
-	pci_sim_add(self->sim, eps[1], "tph_loc=2");
+	add_peers(self->sim);
 	pci_sim_set_live(self->sim, true);
 
-	for (i = 0; i < ARRAY_SIZE(eps); i++) {
-		shape_open(&ds[i], self->sim, eps[i], variant->level);
-		tph_start(&ds[i]);
-		check_started(&ds[i]);
+	for (on = 0; on <= 1; on++) {
+		open_peers(ds, self->sim, variant->level, on);
+		pci_sim_error_reset(self->sim, "hb0/rp0/sw0", "fatal");
+		check_reset_by_error(ds);
 	}
-
-	pci_sim_error_reset(self->sim, "hb0/rp0/sw0", "fatal");
-
-	check_reset_by_error(ds, ARRAY_SIZE(ds));
 }
 
 /*
@@ -4690,33 +5167,25 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, fatal_aer_of_another, 120)
  */
 TEST_F_TIMEOUT(vfio_pci_tph_shapes, reset_for_another, 120)
 {
-	static const char * const eps[] = {
-		"hb0/rp0/sw0/dp0/ep0", "hb0/rp0/sw0/dp1/ep0",
-	};
 	static const char other[] = "hb0/rp0/sw0/dp2/ep0";
-	struct tph_device ds[ARRAY_SIZE(eps)];
+	struct tph_device ds[NR_PEERS];
 	char bdf[PCI_SIM_BDF_SIZE];
-	int i;
+	int on;
 
 	if (system("modprobe pci_sim_dmabuf 2>/dev/null"))
 		SKIP(return, "pci_sim_dmabuf cannot be loaded");
 
-	pci_sim_add(self->sim, eps[0], "tph_loc=1");
-	pci_sim_add(self->sim, eps[1], "tph_loc=2");
+	add_peers(self->sim);
 	pci_sim_add(self->sim, other, "tph=1");
 	pci_sim_set_live(self->sim, true);
 	pci_sim_get_bdf(self->sim, other, bdf);
 	sysfs_driver_bind(bdf, "pci-sim-dmabuf");
 
-	for (i = 0; i < ARRAY_SIZE(eps); i++) {
-		shape_open(&ds[i], self->sim, eps[i], variant->level);
-		tph_start(&ds[i]);
-		check_started(&ds[i]);
+	for (on = 0; on <= 1; on++) {
+		open_peers(ds, self->sim, variant->level, on);
+		pci_sim_error_reset(self->sim, "hb0/rp0/sw0", "nonfatal");
+		check_reset_by_error(ds);
 	}
-
-	pci_sim_error_reset(self->sim, "hb0/rp0/sw0", "nonfatal");
-
-	check_reset_by_error(ds, ARRAY_SIZE(ds));
 }
 
 /* What the firmware answers about CPU 0: @error, or @tag, which 0 is none */
@@ -4841,6 +5310,26 @@ static void check_path(struct tph_device *d, const char *path)
 		VFIO_ASSERT_NOT_NULL(strstr(line, path), "%s: %s\n", d->ep, line);
 }
 
+/* Tags that cannot be sent are not told, but the others are. */
+static void check_resolve_ext(struct tph_device *d, bool accepted)
+{
+	struct vfio_device_feature_tph_resolve resolve;
+	int ret;
+
+	if (!resolves(d))
+		return;
+
+	ret = __vfio_pci_tph_resolve(d->device, SRC_CPU_V, 0, &resolve);
+	VFIO_ASSERT_EQ(ret, 0);
+	VFIO_ASSERT_EQ(resolve.st, TAG_V(0));
+
+	ret = __vfio_pci_tph_resolve(d->device, SRC_CPU_V | EXTENDED, 0,
+				     &resolve);
+	VFIO_ASSERT_EQ(ret, accepted ? 0 : -EOPNOTSUPP);
+	if (accepted)
+		VFIO_ASSERT_EQ(resolve.st, XTAG_V(0));
+}
+
 /* Choose Extended TPH, which the register takes, or not. */
 static void check_ext(struct tph_device *d, bool accepted)
 {
@@ -4851,6 +5340,7 @@ static void check_ext(struct tph_device *d, bool accepted)
 	set_ctrl(d, old);
 	vfio_pci_config_writel(d->device, d->pos + PCI_TPH_CTRL, new);
 	check_ctrl(d, accepted ? new : old);
+	check_resolve_ext(d, accepted);
 
 	if (!has_table(d))
 		return;
@@ -4940,19 +5430,10 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, path, 120)
 /* Tell a switch port to block TLP Prefixes, or not. */
 static void set_blocking(const char *bdf, bool blocking)
 {
-	u16 ctrl = blocking ? PCI_EXP_DEVCTL2_EE_PREFIX_BLOCK : 0, cap;
-	u8 pos;
+	u16 ctrl = blocking ? PCI_EXP_DEVCTL2_EE_PREFIX_BLOCK : 0;
 
-	sysfs_config_access(bdf, false, PCI_CAPABILITY_LIST, 1, &pos);
-	while (pos) {
-		sysfs_config_access(bdf, false, pos, sizeof(cap), &cap);
-		if ((cap & 0xff) == PCI_CAP_ID_EXP)
-			break;
-		pos = cap >> 8;
-	}
-	VFIO_ASSERT_NE(pos, 0);
-	sysfs_config_access(bdf, true, pos + PCI_EXP_DEVCTL2, sizeof(ctrl),
-			    &ctrl);
+	sysfs_config_access(bdf, true, find_exp(bdf) + PCI_EXP_DEVCTL2,
+			    sizeof(ctrl), &ctrl);
 }
 
 /* Blocking can come and go, so it is looked at when it matters. */
@@ -5155,6 +5636,58 @@ TEST_F(vfio_pci_tph_shapes, root_complex_endpoint)
 	shape_close(&d);
 }
 
+/* Only literal tags can be told to a device without a Root Port. */
+static void check_collected_error(struct tph_device *d, bool on)
+{
+	u32 ctrl = on ? ctrl_on(d) : CTRL_OFF;
+	u32 literals[MAX_ENTRIES];
+	u16 tags[MAX_ENTRIES] = {};
+
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
+	vfio_pci_tph_opt_in(d->device);
+	if (d->level >= 3) {
+		enable_vectors(d);
+		fill_cpus(literals, nr_entries(d), 0x77);
+		fill_tags(tags, 0, nr_entries(d), 0x77);
+		vfio_pci_tph_st(d->device, SRC_LITERAL, 0, nr_entries(d),
+				literals);
+	}
+	set_ctrl(d, ctrl);
+	check_table(d, tags);
+
+	pci_sim_error_reset(d->sim, d->ep, "fatal");
+	check_ctrl(d, CTRL_OFF);
+	check_table_zero(d);
+
+	vfio_pci_cmd_set(d->device, COMMAND_ON);
+	set_ctrl(d, ctrl_on(d));
+	check_table_zero(d);
+	check_hint(d, 0, 1, 0, false);
+}
+
+/*
+ * An event collector tells of the error, and since there is no port to reset the
+ * link of, the kernel resets the function, and restores nothing.
+ */
+TEST_F_TIMEOUT(vfio_pci_tph_shapes, root_complex_error, 120)
+{
+	static const char * const eps[] = { "hb0/rciep0", "hb0/rciep1" };
+	struct tph_device d;
+	int i;
+
+	pci_sim_add(self->sim, eps[0], "tph_loc=1");
+	pci_sim_add(self->sim, eps[1], "tph_loc=2");
+	pci_sim_add(self->sim, "hb0/rcec2", "associated=3");
+	pci_sim_set_live(self->sim, true);
+
+	/* An error is the last one that is reported, until the device is closed. */
+	for (i = 0; i < ARRAY_SIZE(eps) * 2; i++) {
+		shape_open(&d, self->sim, eps[i / 2], variant->level);
+		check_collected_error(&d, i % 2);
+		shape_close(&d);
+	}
+}
+
 /* A VF has a TPH capability of its own or none, whatever the PF has. */
 TEST_F_TIMEOUT(vfio_pci_tph_shapes, virtual_functions, 120)
 {
@@ -5214,6 +5747,84 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, virtual_functions, 120)
 	shape_close(&vf1);
 	shape_close(&vf0);
 	shape_close(&pf);
+}
+
+/* A bit of config space of @bdf after a write, which is of other bits as well */
+static bool write_bit(const struct pci_sim_record *record, const char *bdf,
+		      u16 offset, u8 bit, bool old)
+{
+	if (record->type != PCI_SIM_CFG_WRITE ||
+	    record->fate != PCI_SIM_FATE_OK ||
+	    !pci_sim_record_config(record, bdf, offset, 1))
+		return old;
+
+	return record->value >> (offset - record->addr) * 8 & bit;
+}
+
+/*
+ * Since trace_start(), when no interrupts were enabled, MSI has been and MSI-X
+ * was not at the same time, which is undefined (PCIe r6.2, sec 6.1.4).
+ */
+static void check_msi_alone(struct tph_device *d, u16 msi, u16 msix)
+{
+	bool msi_on = false, msix_on = false, seen = false;
+	const struct pci_sim_record *record;
+	size_t i;
+
+	pci_sim_trace_stop(d->trace);
+	for (i = 0; i < d->trace->nr; i++) {
+		record = &d->trace->records[i];
+		msi_on = write_bit(record, d->bdf, msi + PCI_MSI_FLAGS,
+				   PCI_MSI_FLAGS_ENABLE, msi_on);
+		/* In the upper half of the register */
+		msix_on = write_bit(record, d->bdf, msix + PCI_MSIX_FLAGS + 1,
+				    PCI_MSIX_FLAGS_ENABLE >> 8, msix_on);
+		VFIO_ASSERT_FALSE(msi_on && msix_on, "Record %zu\n", i);
+		seen |= msi_on;
+	}
+	VFIO_ASSERT_TRUE(seen);
+}
+
+/* The tags are in the MSI-X table, and the interrupts are none of it. */
+TEST_F(vfio_pci_tph_shapes, msi)
+{
+	struct tph_device d;
+	u16 msi, msix;
+
+	add_endpoint(self->sim, 0, "tph_loc=2 msi=1");
+	pci_sim_set_live(self->sim, true);
+	shape_open(&d, self->sim, SIM_EP, variant->level);
+	msi = vfio_pci_find_cap(d.device, PCI_CAP_ID_MSI);
+	msix = vfio_pci_find_cap(d.device, PCI_CAP_ID_MSIX);
+	ASSERT_NE(0, msi);
+	ASSERT_NE(0, msix);
+
+	trace_start(&d);
+	vfio_pci_tph_opt_in(d.device);
+	vfio_pci_msi_enable(d.device, 0, 1);
+	set_ctrl(&d, ctrl_on(&d));
+	if (has_table(&d))
+		program(&d, 0, nr_entries(&d), 0);
+	check_ctrl(&d, ctrl_on(&d));
+	check_table_zero(&d);
+	check_msi_alone(&d, msi, msix);
+
+	set_power_state(&d, PM_D3HOT);
+	vfio_pci_config_writel(d.device, d.pos + PCI_TPH_CTRL, CTRL_OFF);
+	set_power_state(&d, PM_D0);
+	check_ctrl(&d, CTRL_OFF);
+	check_msi_alone(&d, msi, msix);
+
+	set_ctrl(&d, ctrl_on(&d));
+	tph_close(&d);
+	check_msi_alone(&d, msi, msix);
+	tph_open(&d);
+
+	/* What was kept went with the user who has used MSI. */
+	check_ctrl(&d, CTRL_OFF);
+	tph_start(&d);
+	check_started(&d);
+	shape_close(&d);
 }
 
 /* The level is that of vfio_pci_core, so it holds for other drivers, too. */
