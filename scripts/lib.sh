@@ -14,14 +14,16 @@ unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
 user_git_config=${GIT_CONFIG_GLOBAL:-}
 export GIT_COMMITTER_NAME=vfio-tph GIT_COMMITTER_EMAIL=vfio-tph@localhost
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0
-export LC_ALL=C TZ=UTC PATH="$PATH:/usr/sbin:/sbin"
+export LC_ALL=C TZ=UTC
 umask 022
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+export PATH="$PATH:/usr/sbin:/sbin:$top/scripts/bin"
 cache=${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/vfio-tph
 patches=$top/patches
 KERNEL=${KERNEL:-}
-# ccache without its own preprocessing, which takes a third of a cold build
+# ccache without its own preprocessing, which takes a third of a cold build; see
+# scripts/bin/cached
 export CCACHE_DIR=$cache/ccache CCACHE_BASEDIR=$cache CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
 export KBUILD_BUILD_USER=vfio-tph KBUILD_BUILD_HOST=localhost
 export KBUILD_BUILD_TIMESTAMP='1970-01-01'
@@ -178,7 +180,7 @@ toolchain=()
 kmake()
 {
 	env -u KERNEL make -C "$1" --no-print-directory -j"$jobs" \
-		CC="ccache gcc" HOSTCC="ccache gcc" LOCALVERSION= \
+		CC="cached gcc" HOSTCC="cached gcc" LOCALVERSION= \
 		"${toolchain[@]}" "${@:2}"
 }
 
