@@ -345,19 +345,6 @@ static int pci_sim_importer_get_tph(struct pci_sim_importer *importer,
 	return copy_to_user(arg, &tph, sizeof(tph)) ? -EFAULT : ret;
 }
 
-/*
- * Vector 0 is the one that the requests belong to. Without TPH there is nothing
- * to program, and nothing can be in the MSI-X table, which has no vectors here.
- */
-static int pci_sim_port_set_st(struct pci_dev *pdev, u16 st)
-{
-	if (pcie_tph_enabled_req_type(pdev) == PCI_TPH_REQ_DISABLE ||
-	    pcie_tph_get_st_table_loc(pdev) != PCI_TPH_LOC_CAP)
-		return 0;
-
-	return pcie_tph_set_st_entry(pdev, 0, st);
-}
-
 static int pci_sim_port_run(struct pci_sim_port *port,
 			    const struct pci_sim_desc *desc)
 {
@@ -378,6 +365,35 @@ static int pci_sim_port_run(struct pci_sim_port *port,
 		return ret;
 
 	return status & PCI_SIM_ENGINE_ERROR ? -EIO : 0;
+}
+
+/*
+ * Vector 0 is the one that the requests belong to. Where its tag is in the MSI-X
+ * table it has an interrupt for the time of the request, as that of a queue.
+ */
+static int pci_sim_port_run_with_st(struct pci_sim_port *port,
+				    const struct pci_sim_desc *desc, u16 st)
+{
+	struct pci_dev *pdev = port->pdev;
+	u32 loc = pcie_tph_get_st_table_loc(pdev);
+	struct msi_map map = {};
+	int ret;
+
+	if (pcie_tph_enabled_req_type(pdev) == PCI_TPH_REQ_DISABLE ||
+	    loc == PCI_TPH_LOC_NONE)
+		return pci_sim_port_run(port, desc);
+
+	if (loc == PCI_TPH_LOC_MSIX) {
+		map = pci_msix_alloc_irq_at(pdev, 0, NULL);
+		if (map.index < 0)
+			return map.index;
+	}
+
+	ret = pcie_tph_set_st_entry(pdev, 0, st) ?: pci_sim_port_run(port, desc);
+
+	if (loc == PCI_TPH_LOC_MSIX)
+		pci_msix_free_irq(pdev, map);
+	return ret;
 }
 
 /* With the reservation lock held, so that neither mapping nor hints go away */
@@ -407,8 +423,7 @@ static int pci_sim_port_write(struct pci_sim_port *port,
 	desc.dst = cpu_to_le64(sg_dma_address(sgt->sgl) + write->offset);
 	ret = -EINVAL;
 	if (sg_dma_len(sgt->sgl) >= size_add(write->offset, write->len))
-		ret = pci_sim_port_set_st(port->pdev, st) ?:
-		      pci_sim_port_run(port, &desc);
+		ret = pci_sim_port_run_with_st(port, &desc, st);
 
 	dma_buf_unmap_attachment(attach, sgt, DMA_FROM_DEVICE);
 	return ret;
@@ -504,6 +519,24 @@ static void pci_sim_port_enable_tph(struct pci_dev *pdev)
 		pci_dbg(pdev, "no TPH\n");
 }
 
+/* Interrupts are made for requests; MSI-X cannot be enabled without any */
+static int pci_sim_port_enable_msix(struct pci_dev *pdev)
+{
+	struct msi_map map = {};
+	int ret;
+
+	if (pcie_tph_get_st_table_loc(pdev) != PCI_TPH_LOC_MSIX)
+		return 0;
+
+	ret = pci_alloc_irq_vectors(pdev, 1, 1, PCI_IRQ_MSIX);
+	if (ret < 0)
+		return ret;
+
+	map.virq = pci_irq_vector(pdev, 0);
+	pci_msix_free_irq(pdev, map);
+	return 0;
+}
+
 static int pci_sim_port_probe(struct pci_dev *pdev,
 			      const struct pci_device_id *id)
 {
@@ -531,6 +564,10 @@ static int pci_sim_port_probe(struct pci_dev *pdev,
 		return PTR_ERR(port->desc);
 
 	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	if (ret)
+		return ret;
+
+	ret = pci_sim_port_enable_msix(pdev);
 	if (ret)
 		return ret;
 

@@ -399,6 +399,12 @@ static void hw_table(struct tph_device *d, u16 *entries)
 	VFIO_ASSERT_GE(nr, nr_entries(d));
 }
 
+static void debugfs_path(struct tph_device *d, char path[PATH_MAX])
+{
+	snprintf_assert(path, PATH_MAX, "/sys/kernel/debug/vfio/%s/pci/tph",
+			d->bdf);
+}
+
 /*
  * Find the line of the device's file in debugfs that begins with @item. Return
  * false if there is none, or no such file: the test "debugfs" looks for that.
@@ -410,8 +416,7 @@ static bool debugfs_line(struct tph_device *d, const char *item, char *line,
 	bool found = false;
 	FILE *file;
 
-	snprintf_assert(path, sizeof(path), "/sys/kernel/debug/vfio/%s/pci/tph",
-			d->bdf);
+	debugfs_path(d, path);
 	file = fopen(path, "re");
 	if (!file)
 		return false;
@@ -430,8 +435,7 @@ static const char *debugfs_read(struct tph_device *d, char *buf, size_t size)
 	size_t len;
 	FILE *file;
 
-	snprintf_assert(path, sizeof(path), "/sys/kernel/debug/vfio/%s/pci/tph",
-			d->bdf);
+	debugfs_path(d, path);
 	file = fopen(path, "re");
 	if (!file)
 		return NULL;
@@ -2245,6 +2249,7 @@ static void use_kernel_driver(struct tph_device *d)
 	VFIO_ASSERT_EQ(close(importer), 0);
 	VFIO_ASSERT_EQ(close(fd), 0);
 
+	/* An MSI-X vector was there for the write alone. It took its tag along. */
 	if (cap_loc(d->cap) == PCI_TPH_LOC_CAP)
 		tags[0] = XTAG_V(0);
 	check_table(d, tags);
@@ -2337,6 +2342,50 @@ static int op_st(struct tph_device *d)
 	return try_st(d, SRC_LITERAL, 0, nr_entries(d), literals);
 }
 
+/* Another CPU than the one that the table is filled for */
+static int op_st_cpus(struct tph_device *d)
+{
+	u32 cpus[MAX_ENTRIES];
+
+	fill_cpus(cpus, nr_entries(d), 1);
+
+	return try_st(d, SRC_CPU_V, 0, nr_entries(d), cpus);
+}
+
+static int op_get(struct tph_device *d)
+{
+	struct vfio_device_feature_tph tph;
+
+	return __vfio_device_feature_get(d->device->fd, VFIO_DEVICE_FEATURE_TPH,
+					 &tph, sizeof(tph));
+}
+
+static int op_resolve(struct tph_device *d)
+{
+	struct vfio_device_feature_tph_resolve resolve;
+
+	return __vfio_pci_tph_resolve(d->device, SRC_CPU_V, 0, &resolve);
+}
+
+/* Return 0 or -errno. */
+static int op_debugfs(struct tph_device *d)
+{
+	char path[PATH_MAX], buf[1024];
+	ssize_t ret;
+	int fd;
+
+	debugfs_path(d, path);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+
+	ret = read(fd, buf, sizeof(buf));
+	ret = ret < 0 ? -errno : 0;
+	VFIO_ASSERT_EQ(close(fd), 0);
+
+	return ret;
+}
+
 /* Let each call in @op fail in turn, until none of them does. */
 static void sweep(struct tph_device *d, int fd, const char *name,
 		  int (*op)(struct tph_device *d),
@@ -2398,11 +2447,28 @@ static void swept_st(struct tph_device *d, int ret)
 	check_swept_st(d, ret, tags);
 }
 
+static void swept_st_cpus(struct tph_device *d, int ret)
+{
+	u16 tags[MAX_ENTRIES];
+
+	fill_tags(tags, 0, MAX_ENTRIES, TAG_V(1));
+	check_swept_st(d, ret, tags);
+}
+
+/* What only looks changes nothing. The firmware's answer needs memory, too. */
+static void swept_look(struct tph_device *d, int ret)
+{
+	VFIO_ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT || ret == -EIO,
+			 "%d\n", ret);
+	check_filled(d, ctrl_on(d));
+}
+
 /* Whatever cannot be allocated or copied, the three views agree. */
 TEST_F_TIMEOUT(vfio_pci_tph_life, fail_nth, 300)
 {
 	struct tph_device *d = &self->d;
 	int fd = fail_nth_open();
+	char line[128];
 
 	if (fd < 0)
 		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
@@ -2415,8 +2481,67 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, fail_nth, 300)
 		program(d, 0, nr_entries(d), 0);
 		enable_vectors(d);
 		sweep(d, fd, "TPH_ST", op_st, swept_st);
+		sweep(d, fd, "TPH_ST of CPUs", op_st_cpus, swept_st_cpus);
+		check_filled(d, ctrl_on(d));
+	} else {
+		set_ctrl(d, ctrl_on(d));
 	}
 
+	sweep(d, fd, "TPH", op_get, swept_look);
+	if (has_table(d) && resolves(d))
+		sweep(d, fd, "TPH_RESOLVE", op_resolve, swept_look);
+	if (debugfs_line(d, "PCI core: ", line, sizeof(line)))
+		sweep(d, fd, "debugfs", op_debugfs, swept_look);
+
+	ASSERT_EQ(0, close(fd));
+}
+
+static struct vfio_pci_device *swept_device;
+
+static int op_bind(struct tph_device *d)
+{
+	return __vfio_device_bind_iommufd(swept_device->fd,
+					  swept_device->iommu->iommufd, NULL);
+}
+
+/* Whoever could open it has no TPH yet. For the next one it is left on again. */
+static void swept_bind(struct tph_device *d, int ret)
+{
+	if (ret) {
+		VFIO_ASSERT_TRUE(ret == -ENOMEM || ret == -EFAULT, "%d\n", ret);
+		leave_on(d);
+		return;
+	}
+
+	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+	check_hw_table(d, no_tags);
+}
+
+/* Whatever cannot be allocated or copied, TPH is off when the device is open. */
+TEST_F_TIMEOUT(vfio_pci_tph_life, fail_nth_open, 300)
+{
+	struct tph_device *d = &self->d;
+	struct iommu *iommu;
+	int fd = fail_nth_open();
+
+	if (fd < 0)
+		SKIP(return, "Needs CONFIG_FAULT_INJECTION_DEBUG_FS");
+
+	tph_close(d);
+	keep_awake(d, true);
+	leave_on(d);
+
+	iommu = iommu_init(MODE_IOMMUFD);
+	swept_device = vfio_pci_device_alloc(d->bdf, iommu);
+	vfio_pci_cdev_open(swept_device, d->bdf);
+	sweep(d, fd, "open", op_bind, swept_bind);
+	ASSERT_EQ(0, close(swept_device->fd));
+	vfio_pci_device_free(swept_device);
+	iommu_cleanup(iommu);
+
+	keep_awake(d, false);
+	tph_open(d);
+	check_clean(d);
 	ASSERT_EQ(0, close(fd));
 }
 
