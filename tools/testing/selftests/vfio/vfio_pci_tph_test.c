@@ -2184,6 +2184,9 @@ static void leave_on(struct tph_device *d)
 {
 	int i;
 
+	/* It may have been left on before. */
+	raw_write(d, PCI_TPH_CTRL, CTRL_OFF);
+
 	if (d->sim && cap_loc(d->cap) == PCI_TPH_LOC_MSIX)
 		dirty_msix_table(d);
 
@@ -2455,11 +2458,10 @@ static void swept_st_cpus(struct tph_device *d, int ret)
 	check_swept_st(d, ret, tags);
 }
 
-/* What only looks changes nothing. The firmware's answer needs memory, too. */
+/* What only looks changes nothing. */
 static void swept_look(struct tph_device *d, int ret)
 {
-	VFIO_ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT || ret == -EIO,
-			 "%d\n", ret);
+	VFIO_ASSERT_TRUE(!ret || ret == -ENOMEM || ret == -EFAULT, "%d\n", ret);
 	check_filled(d, ctrl_on(d));
 }
 
@@ -2481,15 +2483,16 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, fail_nth, 300)
 		program(d, 0, nr_entries(d), 0);
 		enable_vectors(d);
 		sweep(d, fd, "TPH_ST", op_st, swept_st);
-		sweep(d, fd, "TPH_ST of CPUs", op_st_cpus, swept_st_cpus);
-		check_filled(d, ctrl_on(d));
-	} else {
-		set_ctrl(d, ctrl_on(d));
 	}
 
-	sweep(d, fd, "TPH", op_get, swept_look);
-	if (has_table(d) && resolves(d))
+	/* An interpreter that is out of memory can keep the lock of a method. */
+	if (fail_nth_spare("acpi_evaluate_dsm") && has_table(d)) {
+		sweep(d, fd, "TPH_ST of CPUs", op_st_cpus, swept_st_cpus);
 		sweep(d, fd, "TPH_RESOLVE", op_resolve, swept_look);
+	}
+
+	set_ctrl(d, ctrl_on(d));
+	sweep(d, fd, "TPH", op_get, swept_look);
 	if (debugfs_line(d, "PCI core: ", line, sizeof(line)))
 		sweep(d, fd, "debugfs", op_debugfs, swept_look);
 
@@ -2504,17 +2507,20 @@ static int op_bind(struct tph_device *d)
 					  swept_device->iommu->iommufd, NULL);
 }
 
-/* Whoever could open it has no TPH yet. For the next one it is left on again. */
+/*
+ * Whoever could open it has no TPH yet. For the next one it is left on again. What
+ * is said of a failure is the business of IOMMU and PCI core, too.
+ */
 static void swept_bind(struct tph_device *d, int ret)
 {
-	if (ret) {
-		VFIO_ASSERT_TRUE(ret == -ENOMEM || ret == -EFAULT, "%d\n", ret);
-		leave_on(d);
-		return;
+	if (!ret) {
+		VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
+		check_hw_table(d, no_tags);
 	}
 
-	VFIO_ASSERT_EQ(hw_ctrl(d), CTRL_OFF);
-	check_hw_table(d, no_tags);
+	VFIO_ASSERT_EQ(close(swept_device->fd), 0);
+	leave_on(d);
+	vfio_pci_cdev_open(swept_device, d->bdf);
 }
 
 /* Whatever cannot be allocated or copied, TPH is off when the device is open. */

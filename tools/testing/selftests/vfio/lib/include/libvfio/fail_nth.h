@@ -14,6 +14,12 @@
 /* Returns a file for the other functions, or -1 without fault injection. */
 int fail_nth_open(void);
 
+/*
+ * Let nothing fail that @function of the kernel calls. Returns whether that can be
+ * had: there is such a function, and CONFIG_FAULT_INJECTION_STACKTRACE_FILTER.
+ */
+bool fail_nth_spare(const char *function);
+
 void fail_nth_begin(int fd, u32 nth);
 
 /* Returns whether there was an nth one, so that it has failed. */
