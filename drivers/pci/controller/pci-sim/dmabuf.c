@@ -511,14 +511,6 @@ static struct miscdevice pci_sim_dmabuf_misc = {
  * Driver
  */
 
-/* As much of TPH as the endpoint and its path have, in any mode with tags */
-static void pci_sim_port_enable_tph(struct pci_dev *pdev)
-{
-	if (pcie_enable_tph(pdev, PCI_TPH_ST_DS_MODE) &&
-	    pcie_enable_tph(pdev, PCI_TPH_ST_IV_MODE))
-		pci_dbg(pdev, "no TPH\n");
-}
-
 /* Interrupts are made for requests; MSI-X cannot be enabled without any */
 static int pci_sim_port_enable_msix(struct pci_dev *pdev)
 {
@@ -535,6 +527,15 @@ static int pci_sim_port_enable_msix(struct pci_dev *pdev)
 	map.virq = pci_irq_vector(pdev, 0);
 	pci_msix_free_irq(pdev, map);
 	return 0;
+}
+
+/* As much of TPH as the endpoint and its path have, in any mode with tags */
+static void pci_sim_port_enable_tph(struct pci_dev *pdev)
+{
+	if (pci_sim_port_enable_msix(pdev) < 0 ||
+	    (pcie_enable_tph(pdev, PCI_TPH_ST_DS_MODE) &&
+	     pcie_enable_tph(pdev, PCI_TPH_ST_IV_MODE)))
+		pci_dbg(pdev, "no TPH\n");
 }
 
 static int pci_sim_port_probe(struct pci_dev *pdev,
@@ -564,10 +565,6 @@ static int pci_sim_port_probe(struct pci_dev *pdev,
 		return PTR_ERR(port->desc);
 
 	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
-	if (ret)
-		return ret;
-
-	ret = pci_sim_port_enable_msix(pdev);
 	if (ret)
 		return ret;
 

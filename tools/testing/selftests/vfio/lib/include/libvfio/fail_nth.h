@@ -15,8 +15,9 @@
 int fail_nth_open(void);
 
 /*
- * Let nothing fail that @function of the kernel calls. Returns whether that can be
- * had: there is such a function, and CONFIG_FAULT_INJECTION_STACKTRACE_FILTER.
+ * Let nothing fail that @function of the kernel calls, within 32 calls. Returns
+ * whether that can be had: there is such a function, and
+ * CONFIG_FAULT_INJECTION_STACKTRACE_FILTER.
  */
 bool fail_nth_spare(const char *function);
 
