@@ -79,18 +79,18 @@ DefinitionBlock ("ssdt.aml", "SSDT", 2, "PCISIM", "PCISIM", 0x00000001)
         {
             Name (_HID, "PSIM0001")
             Name (_UID, Zero)
-            Name (CALL, Zero)   /* calls of function 0xF */
+            Name (CALL, Zero)   /* evaluations */
             Method (_DSM, 4, Serialized)
             {
                 If (PSMQ (Arg0, Arg1))
                 {
+                    Increment (CALL)
                     If (LEqual (Arg2, Zero))
                     {
                         Return (Buffer (0x02) {0x01, 0x80})
                     }
                     If (LEqual (Arg2, 0x0F))
                     {
-                        Increment (CALL)
                         Return (PSMT (DerefOf (Index (Arg3, One)), Zero, Or (PSM8, PSMX)))
                     }
                 }
@@ -103,18 +103,18 @@ DefinitionBlock ("ssdt.aml", "SSDT", 2, "PCISIM", "PCISIM", 0x00000001)
         {
             Name (_HID, "PSIM0001")
             Name (_UID, One)
-            Name (CALL, Zero)   /* calls of function 0xF */
+            Name (CALL, Zero)   /* evaluations */
             Method (_DSM, 4, Serialized)
             {
                 If (PSMQ (Arg0, Arg1))
                 {
+                    Increment (CALL)
                     If (LEqual (Arg2, Zero))
                     {
                         Return (Buffer (0x02) {0x01, 0x80})
                     }
                     If (LEqual (Arg2, 0x0F))
                     {
-                        Increment (CALL)
                         Return (PSMT (DerefOf (Index (Arg3, One)), 0x20, Or (PSM8, PSMX)))
                     }
                 }
@@ -127,18 +127,15 @@ DefinitionBlock ("ssdt.aml", "SSDT", 2, "PCISIM", "PCISIM", 0x00000001)
         {
             Name (_HID, "PSIM0001")
             Name (_UID, 2)
-            Name (CALL, Zero)   /* calls of function 0xF */
+            Name (CALL, Zero)   /* evaluations */
             Method (_DSM, 4, Serialized)
             {
                 If (PSMQ (Arg0, Arg1))
                 {
+                    Increment (CALL)
                     If (LEqual (Arg2, Zero))
                     {
                         Return (Buffer (0x02) {0x01, 0x00})
-                    }
-                    If (LEqual (Arg2, 0x0F))
-                    {
-                        Increment (CALL)
                     }
                 }
                 Return (Buffer (One) {0x00})
@@ -150,18 +147,18 @@ DefinitionBlock ("ssdt.aml", "SSDT", 2, "PCISIM", "PCISIM", 0x00000001)
         {
             Name (_HID, "PSIM0001")
             Name (_UID, 3)
-            Name (CALL, Zero)   /* calls of function 0xF */
+            Name (CALL, Zero)   /* evaluations */
             Method (_DSM, 4, Serialized)
             {
                 If (PSMQ (Arg0, Arg1))
                 {
+                    Increment (CALL)
                     If (LEqual (Arg2, Zero))
                     {
                         Return (Buffer (0x02) {0x01, 0x80})
                     }
                     If (LEqual (Arg2, 0x0F))
                     {
-                        Increment (CALL)
                         Return (Buffer (0x04) {0x03, 0x41, 0x41, 0x0A})
                     }
                 }
@@ -174,18 +171,18 @@ DefinitionBlock ("ssdt.aml", "SSDT", 2, "PCISIM", "PCISIM", 0x00000001)
         {
             Name (_HID, "PSIM0001")
             Name (_UID, 4)
-            Name (CALL, Zero)   /* calls of function 0xF */
+            Name (CALL, Zero)   /* evaluations */
             Method (_DSM, 4, Serialized)
             {
                 If (PSMQ (Arg0, Arg1))
                 {
+                    Increment (CALL)
                     If (LEqual (Arg2, Zero))
                     {
                         Return (Buffer (0x02) {0x01, 0x80})
                     }
                     If (LEqual (Arg2, 0x0F))
                     {
-                        Increment (CALL)
                         Return (0x0A410A41)
                     }
                 }
@@ -198,18 +195,18 @@ DefinitionBlock ("ssdt.aml", "SSDT", 2, "PCISIM", "PCISIM", 0x00000001)
         {
             Name (_HID, "PSIM0001")
             Name (_UID, 5)
-            Name (CALL, Zero)   /* calls of function 0xF */
+            Name (CALL, Zero)   /* evaluations */
             Method (_DSM, 4, Serialized)
             {
                 If (PSMQ (Arg0, Arg1))
                 {
+                    Increment (CALL)
                     If (LEqual (Arg2, Zero))
                     {
                         Return (Buffer (0x02) {0x01, 0x80})
                     }
                     If (LEqual (Arg2, 0x0F))
                     {
-                        Increment (CALL)
                         Return (PSMT (DerefOf (Index (Arg3, One)), Zero, PSM8))
                     }
                 }
@@ -222,18 +219,18 @@ DefinitionBlock ("ssdt.aml", "SSDT", 2, "PCISIM", "PCISIM", 0x00000001)
         {
             Name (_HID, "PSIM0001")
             Name (_UID, 6)
-            Name (CALL, Zero)   /* calls of function 0xF */
+            Name (CALL, Zero)   /* evaluations */
             Method (_DSM, 4, Serialized)
             {
                 If (PSMQ (Arg0, Arg1))
                 {
+                    Increment (CALL)
                     If (LEqual (Arg2, Zero))
                     {
                         Return (Buffer (0x02) {0x01, 0x80})
                     }
                     If (LEqual (Arg2, 0x0F))
                     {
-                        Increment (CALL)
                         Return (PSMT (DerefOf (Index (Arg3, One)), Zero, PSMX))
                     }
                 }

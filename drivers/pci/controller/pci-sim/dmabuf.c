@@ -88,7 +88,8 @@ static int pci_sim_memory_attach(struct dma_buf *dmabuf,
 	if (!st)
 		return -ENOMEM;
 
-	if (dev_is_pci(attach->dev))
+	if (dev_is_pci(attach->dev) &&
+	    pcie_tph_has_cpu_st(to_pci_dev(attach->dev)))
 		pcie_tph_get_cpu_st_all(to_pci_dev(attach->dev), memory->cpu,
 					st);
 

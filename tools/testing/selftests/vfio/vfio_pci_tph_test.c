@@ -2735,12 +2735,33 @@ static void low_power_cycle(struct tph_device *d)
 	VFIO_ASSERT_EQ(low_power(d, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT), 0);
 }
 
+/* Let the device sleep until it is woken, which its user is told of. */
+static void low_power_wakeup(struct tph_device *d)
+{
+	struct vfio_device_low_power_entry_with_wakeup entry = {};
+	eventfd_t events;
+
+	entry.wakeup_eventfd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	VFIO_ASSERT_GE(entry.wakeup_eventfd, 0);
+	vfio_device_feature_set(d->device->fd,
+				VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+				&entry, sizeof(entry));
+	wait_suspended(d);
+	VFIO_ASSERT_NE(eventfd_read(entry.wakeup_eventfd, &events), 0);
+
+	user_read(d, PCI_TPH_CTRL);
+	VFIO_ASSERT_EQ(eventfd_read(entry.wakeup_eventfd, &events), 0);
+	VFIO_ASSERT_EQ(events, 1);
+	VFIO_ASSERT_EQ(close(entry.wakeup_eventfd), 0);
+}
+
 /* What the user does not mean to reset TPH leaves it as it is, on or off. */
 TEST_F_TIMEOUT(vfio_pci_tph_life, unchanged, 120)
 {
 	static void (* const events[])(struct tph_device *d) = {
 		disturb_memory, disturb_power, disturb_vectors,
 		disturb_sysfs_reset, port_reset, low_power_cycle,
+		low_power_wakeup,
 	};
 	struct tph_device *d = &self->d;
 	u32 i;
@@ -4205,7 +4226,10 @@ static u32 firmware_calls(struct tph_device *d)
 	return strtoul(calls, NULL, 0);
 }
 
-/* Firmware is slow, so it is asked once for each CPU of a batch. */
+/*
+ * Firmware is slow, so it is asked once for each CPU of a batch, and once whether
+ * it knows tags at all.
+ */
 TEST_F(vfio_pci_tph_st_test, firmware_calls)
 {
 	u32 cpus[MAX_ENTRIES], before, i;
@@ -4219,7 +4243,7 @@ TEST_F(vfio_pci_tph_st_test, firmware_calls)
 
 	before = firmware_calls(d);
 	vfio_pci_tph_st(d->device, SRC_CPU_V, 0, nr_entries(d), cpus);
-	ASSERT_EQ(before + 1 + !!other_cpu(), firmware_calls(d));
+	ASSERT_EQ(before + 1 + 1 + !!other_cpu(), firmware_calls(d));
 
 	if (!has_ext(d))
 		return;
@@ -4767,23 +4791,24 @@ static void add_endpoint(struct pci_sim *sim, int nr, const char *attrs)
 TEST_F_TIMEOUT(vfio_pci_tph_shapes, capability, 120)
 {
 	static const u32 modes[] = { 1, 3, 5, 7 };
+	int i, nr = ARRAY_SIZE(modes) * 3 * 2, loc, ret;
 	struct tph_device d;
 	char attrs[128];
-	int i, loc, ret;
-	u32 cap;
+	u32 cap, ext;
 
-	for (i = 0; i < ARRAY_SIZE(modes) * 3; i++) {
+	for (i = 0; i < nr; i++) {
 		snprintf_assert(attrs, sizeof(attrs),
-				"tph_ext=1 tph_modes=%u tph_loc=%d tph_st_size=7",
-				modes[i / 3], i % 3);
+				"tph_ext=%d tph_modes=%u tph_loc=%d tph_st_size=7",
+				i % 2, modes[i / 6], i / 2 % 3);
 		add_endpoint(self->sim, i, attrs);
 	}
 	pci_sim_set_live(self->sim, true);
 
-	for (i = 0; i < ARRAY_SIZE(modes) * 3; i++) {
-		loc = i % 3;
+	for (i = 0; i < nr; i++) {
+		ext = i % 2 ? PCI_TPH_CAP_EXT_TPH : 0;
+		loc = i / 2 % 3;
 		shape_open(&d, self->sim, ep_name(i), variant->level);
-		cap = modes[i / 3] | PCI_TPH_CAP_EXT_TPH |
+		cap = modes[i / 6] | ext |
 		      FIELD_PREP(PCI_TPH_CAP_LOC_MASK, loc) |
 		      FIELD_PREP(PCI_TPH_CAP_ST_MASK, loc ? 7 : 0);
 		/* The size means nothing where there is no table. */
@@ -4792,11 +4817,11 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, capability, 120)
 
 		vfio_pci_tph_opt_in(d.device);
 		ASSERT_EQ(shown_cap(cap, d.level), user_read(&d, PCI_TPH_CAP))
-			TH_LOG("Modes %u, location %d", modes[i / 3], loc);
+			TH_LOG("Modes %u, location %d, %#x", modes[i / 6], loc, ext);
 
 		ret = probe(&d, VFIO_DEVICE_FEATURE_TPH_ST);
 		ASSERT_EQ(has_table(&d) ? 0 : denied(kernel.st), ret)
-			TH_LOG("Modes %u, location %d", modes[i / 3], loc);
+			TH_LOG("Modes %u, location %d, %#x", modes[i / 6], loc, ext);
 		shape_close(&d);
 	}
 }
@@ -5041,6 +5066,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, soft_reset, 120)
 
 		tph_start(&d);
 		low_power_cycle(&d);
+		check_started(&d);
+		low_power_wakeup(&d);
 		check_started(&d);
 		shape_close(&d);
 	}
