@@ -184,9 +184,11 @@ kmake()
 		"${toolchain[@]}" "${@:2}"
 }
 
-# kconfig TREE OUT strict|any FRAGMENT...: a configuration from tinyconfig and
+# kconfig TREE OUT strict|any|next FRAGMENT...: a configuration from tinyconfig and
 # fragments. With "strict" it fails when a line of a fragment did not survive; of
-# two lines about the same symbol the last one counts.
+# two lines about the same symbol the last one counts. "next" is for the next commit
+# of many, and begins with what is there for the one before: tinyconfig takes as long
+# as the rest.
 kconfig()
 {
 	local build=$1/$2 stamp
@@ -196,7 +198,7 @@ kconfig()
 	[ "$stamp" != "$(cat "$build/.config.stamp" 2>/dev/null)" ] || return 0
 	rm -f "$build/.config.stamp"
 	mkdir -p "$build" &&
-	kmake "$1" O="$2" tinyconfig &&
+	{ [ "$3" = next ] && [ -s "$build/.config" ] || kmake "$1" O="$2" tinyconfig; } &&
 	(cd "$build" && ../scripts/kconfig/merge_config.sh -m -Q .config "${@:4}") &&
 	kmake "$1" O="$2" olddefconfig &&
 	cat "${@:4}" | awk -v config="$build/.config" '
@@ -216,7 +218,7 @@ kconfig()
 				bad = 1
 			}
 			exit bad
-		}' || { [ "$3" = any ] && [ -s "$build/.config" ]; } &&
+		}' || { [ "$3" != strict ] && [ -s "$build/.config" ]; } &&
 	echo "$stamp" >"$build/.config.stamp"
 }
 

@@ -1344,7 +1344,7 @@ static int vfio_pci_tph_resolve(struct vfio_pci_core_device *vdev,
 		return ret;
 
 	if (!(resolve->flags & VFIO_DEVICE_TPH_SRC_DMABUF) &&
-	    !vfio_pci_tph_resolves_cpu(vdev))
+	    !vfio_pci_tph_resolves_st(vdev))
 		return -EOPNOTSUPP;
 
 	ret = vfio_pci_tph_source(vdev, resolve->flags, resolve->src, &held,

@@ -214,8 +214,8 @@ struct pci_sim_dmabuf_tph {
  *
  * The requests carry the hints that the exporter has for the type of TPH
  * requests that is enabled in the endpoint. Without any they carry a Steering
- * Tag and a Processing Hint of 0. If the endpoint has its ST table in the MSI-X
- * table, the Steering Tag is that of entry 0 there, which is not programmed.
+ * Tag and a Processing Hint of 0. If the endpoint has an ST table, the tag is put
+ * into entry 0; in the MSI-X table that has a vector for the time of the write.
  */
 struct pci_sim_dmabuf_write {
 	__aligned_u64 pattern;
