@@ -6062,6 +6062,7 @@ static void undo_last(void)
 int main(int argc, char *argv[])
 {
 	FILE *file = fopen(VFIO_PCI_PARAMETERS "/enable_sriov", "re");
+	char path[PATH_MAX];
 
 	if (file) {
 		VFIO_ASSERT_NOT_NULL(fgets(enable_sriov, sizeof(enable_sriov),
@@ -6072,6 +6073,12 @@ int main(int argc, char *argv[])
 	harness = getpid();
 	atexit(undo_last);
 	device_bdf = vfio_selftests_find_bdf(&argc, argv);
+	if (device_bdf) {
+		snprintf_assert(path, sizeof(path), "/sys/bus/pci/devices/%s",
+				device_bdf);
+		VFIO_ASSERT_EQ(access(path, F_OK), 0, "There is no device %s\n",
+			       device_bdf);
+	}
 
 	return test_harness_run(argc, argv);
 }
