@@ -19,7 +19,7 @@ help: ## list the targets
 	@echo '  RUN=COMMAND    of guest: run this, or "shell"; write $$$$ for $$, or RUN=... make guest'
 	@echo '  KIND=KIND      of guest and guest-build: plain, debug or kcsan'
 	@echo '  APPEND=WORDS   of guest: more for the command line of its kernel'
-	@echo '  SKIP=PARTS     of check: leave out some of self, series, plain and debug'
+	@echo '  SKIP=PARTS     of check: leave out some of self, plain and debug'
 	@echo '  CUTS=NAMES     of cuts: some of base, NS, IV, EXT, DS, LITERAL and full'
 	@echo '  DEFECTS=NAMES  of defects: some of the files of scripts/defects.d'
 	@echo '  DIR=DIRECTORY  of send: the series to send'
@@ -37,7 +37,7 @@ export: ## write the commits of the tree back to patches/ and the added files
 roundtrip: tree ## check that exporting what patches/ gives changes nothing
 	@scripts/export --check
 
-series-check: tree ## build, checkpatch and sparse, patch by patch
+series-check: tree ## build, checkpatch and sparse, patch by patch (not in check)
 	@scripts/series-check
 
 matrix: deps ## build for other configurations, compilers and machines (not in check)
@@ -69,7 +69,7 @@ defects: deps ## put defects back, which the tests have to see (not in check)
 	@scripts/tree --keep >/dev/null
 	@scripts/defects $(DEFECTS)
 
-check: deps ## everything: series and guest, plain and debug; ends in a summary
+check: deps ## run the tests, in the plain and the debug guest; ends in a summary
 	@scripts/check
 
 clean: ## remove what this checkout has in the cache

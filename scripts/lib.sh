@@ -81,6 +81,13 @@ scratch()
 	trap 'rm -rf "$scratch"' EXIT
 }
 
+# tally FILE: the sums of its results, which lines begin with; fails if one has failed
+tally()
+{
+	awk '/^ok / { p++ } /^not ok / { f++ } /^skip / { s++ }
+		END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 || !p }' "$1"
+}
+
 # step LABEL COMMAND...: runs the command with its output in a log, says every
 # 15 seconds that it is still at it, and shows the end of the log when it fails.
 step()

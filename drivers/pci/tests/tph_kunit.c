@@ -87,6 +87,7 @@ struct tph_ctx {
 	/* Fail @fail_count accesses to the dword at @fail_where after @fail_skip */
 	int			fail_where;
 	bool			fail_write;
+	bool			fail_late;	/* a write, after its effect */
 	unsigned int		fail_skip;
 	unsigned int		fail_count;
 
@@ -184,18 +185,20 @@ static int tph_fake_write(struct pci_bus *bus, unsigned int devfn, int where,
 	struct tph_ctx *ctx = bus->sysdata;
 	u32 reg = (__force u32)cpu_to_le32(val);
 	bool enabled = tph_requests_enabled(ctx);
+	bool fails;
 
 	if (tph_port_on(bus))
 		return PCIBIOS_SET_FAILED;
 
-	if (tph_access_fails(ctx, true, where))
+	fails = tph_access_fails(ctx, true, where);
+	if (fails && !ctx->fail_late)
 		return PCIBIOS_SET_FAILED;
 
 	memcpy(&ctx->cfg[where], &reg, size);
 	ctx->toggles += tph_requests_enabled(ctx) != enabled;
 	tph_log(ctx, true, where, size, val);
 
-	return PCIBIOS_SUCCESSFUL;
+	return fails ? PCIBIOS_SET_FAILED : PCIBIOS_SUCCESSFUL;
 }
 
 static struct pci_ops tph_fake_ops = {
@@ -464,6 +467,7 @@ static void tph_type_rciep(struct kunit *test)
 static void tph_type_no_response(struct kunit *test)
 {
 	struct tph_ctx *ctx = test->priv;
+	struct pcie_tph_limit limit;
 
 	ctx->port[ROOT_PORT].fails = true;
 	probe(ctx, ALL_MODES | EXT);
@@ -471,6 +475,12 @@ static void tph_type_no_response(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pcie_tph_max_req_type(ctx->pdev), OFF);
 	KUNIT_EXPECT_EQ(test, pcie_enable_tph(ctx->pdev, MODE_DS), -EINVAL);
 	expect_state(test, MODE_NS, OFF);
+
+	/* If it does respond later that is not asked again, but people are told */
+	ctx->port[ROOT_PORT].fails = false;
+	KUNIT_EXPECT_EQ(test, pcie_tph_path(ctx->pdev, &limit), OFF);
+	KUNIT_EXPECT_PTR_EQ(test, limit.pdev, ctx->pdev);
+	KUNIT_EXPECT_NOT_NULL(test, limit.reason);
 }
 
 /* Whether the device takes hints is another matter than that of its port. */
@@ -1240,6 +1250,15 @@ static void tph_restore_fails(struct kunit *test)
 	fail_write(ctx, ST(2), 0, 1);
 	restore(ctx);
 	expect_state(test, MODE_DS, OFF);
+
+	/* The write to enable TPH had its effect, of which the kernel can't know */
+	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_DS, TPH), 0);
+	wipe(ctx);
+	fail_write(ctx, CTRL, 1, 1);
+	ctx->fail_late = true;
+	restore(ctx);
+	KUNIT_EXPECT_EQ(test, ctx->fail_count, 0);
+	expect_state(test, MODE_DS, OFF);
 }
 
 static void tph_clear_on_restore(struct kunit *test)
@@ -1985,7 +2004,11 @@ static void tph_msix_clear(struct kunit *test)
 	enable_msix_with_tags(test, PCI_MSIX_ENTRY_CTRL_MASKBIT);
 	KUNIT_ASSERT_EQ(test, pcie_tph_set_ctrl(ctx->pdev, MODE_IV, TPH), 0);
 
+	/* A user can write what a device that is gone would answer */
+	memset(ctx->table, 0xff, PCI_MSIX_ENTRY_VECTOR_CTRL);
+
 	KUNIT_EXPECT_EQ(test, pcie_tph_clear(ctx->pdev), 0);
+	KUNIT_EXPECT_EQ(test, ctx->flushes, 1);
 	expect_state(test, MODE_NS, OFF);
 	expect_cached_clear(test);
 	for (i = 0; i < TABLE_SIZE; i++)

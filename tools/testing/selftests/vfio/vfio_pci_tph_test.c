@@ -5110,6 +5110,26 @@ static void hot_reset_of_set(struct tph_device *d)
 	hot_reset(hot_reset_through);
 }
 
+/*
+ * While @busy is being reset by itself the set cannot be. A hot reset that comes
+ * between two of these resets is none that is refused.
+ */
+static void check_refused_hot_reset(struct tph_device *d,
+				    struct tph_device *busy)
+{
+	pid_t child = disturb_start(busy, disturb_reset);
+	int ret, tries = 100;
+
+	do {
+		tph_start(d);
+		ret = try_hot_reset(d);
+	} while (ret != -EBUSY && --tries);
+
+	disturb_stop(child);
+	VFIO_ASSERT_EQ(ret, -EBUSY);
+	check_started(d);
+}
+
 TEST_F_TIMEOUT(vfio_pci_tph_shapes, hot_reset_of_set, 120)
 {
 	static const char * const eps[] = { SIM_EP, "hb0/rp0/ep1" };
@@ -5144,6 +5164,7 @@ TEST_F_TIMEOUT(vfio_pci_tph_shapes, hot_reset_of_set, 120)
 	for (i = 0; i < 2; i++) {
 		hot_reset_through = &ds[!i];
 		check_resets(&ds[i], hot_reset_of_set);
+		check_refused_hot_reset(&ds[i], &ds[!i]);
 	}
 
 	/* Both at once */
