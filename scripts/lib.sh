@@ -154,20 +154,29 @@ beside()
 	git -C "$1" checkout -q --detach "$2"
 }
 
-# without_pci_sim DIR: a work tree of the base kernel with all directories but those
-# of pci-sim
+# without_files DIR: a work tree of the base kernel, new, whose files are in the index
+# alone: git am writes those that it needs
+without_files()
+{
+	git -C "$tree" worktree prune &&
+	git -C "$tree" worktree add -q --no-checkout --detach "$1" base &&
+	git -C "$1" read-tree base
+}
+
+# without_pci_sim: the commit that all directories but those of pci-sim give
 without_pci_sim()
 {
-	local dir mails=()
+	local dir mails=() where=$scratch/without
 
 	for dir in $(directories); do
 		[ "${dir#pci-sim}" != "$dir" ] ||
 			mapfile -t -O ${#mails[@]} mails < <(patches_of "$dir")
 	done
-	git -C "$1" am --quit 2>/dev/null || :
-	beside "$1" base &&
+	rm -rf "$where" &&
+	without_files "$where" &&
 	{ [ ${#mails[@]} -eq 0 ] ||
-	  git -C "$1" am --quiet --committer-date-is-author-date "${mails[@]/#/$patches/}"; }
+	  git -C "$where" am --quiet --committer-date-is-author-date "${mails[@]/#/$patches/}"; } &&
+	git -C "$where" rev-parse HEAD
 }
 
 # Whether a tree has commits or changes that neither tree nor export left there

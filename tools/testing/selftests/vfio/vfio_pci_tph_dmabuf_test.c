@@ -12,8 +12,6 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sys/ioctl.h>
@@ -1477,15 +1475,10 @@ struct stress {
 	struct pci_sim *sim;
 	const char *importer;
 	int fd;
-	time_t end;
+	u64 end;
 	/* What the threads have done, to see that they have done something */
 	unsigned long sets, busy, asked, refused, closed;
 };
-
-static bool stress_on(struct stress *s)
-{
-	return time(NULL) < s->end;
-}
 
 /* Two tuples of which nobody may see a mixture */
 static void *stress_set(void *arg)
@@ -1493,7 +1486,7 @@ static void *stress_set(void *arg)
 	struct stress *s = arg;
 	int i, ret;
 
-	for (i = 0; stress_on(s); i++) {
+	for (i = 0; vfio_pci_tph_stress_on(s->end); i++) {
 		u8 n = i % 2 + 1;
 
 		ret = __vfio_pci_dma_buf_tph(s->exporter->device, s->fd,
@@ -1520,7 +1513,7 @@ static void *stress_resolve(void *arg)
 	int i, ret;
 	u16 st;
 
-	for (i = 0; stress_on(s); i++) {
+	for (i = 0; vfio_pci_tph_stress_on(s->end); i++) {
 		bool ext = i % 2;
 
 		ret = resolve(s->bare, ext ? EXTENDED : 0, s->fd, &r);
@@ -1551,7 +1544,7 @@ static void *stress_attach(void *arg)
 	int importer, ret;
 	u8 ph = 0, again = 0;
 
-	while (stress_on(s)) {
+	while (vfio_pci_tph_stress_on(s->end)) {
 		importer = pci_sim_dmabuf_open();
 		ret = __pci_sim_dmabuf_attach(importer, s->fd, s->importer);
 		VFIO_ASSERT_TRUE(ret == 0 || ret == -ENODEV, "%d\n", ret);
@@ -1584,7 +1577,7 @@ static void *stress_revoke(void *arg)
 	struct stress *s = arg;
 	int i;
 
-	for (i = 0; stress_on(s); i++) {
+	for (i = 0; vfio_pci_tph_stress_on(s->end); i++) {
 		vfio_pci_cmd_clear(s->exporter->device, PCI_COMMAND_MEMORY);
 		if (i % 4 == 3)
 			vfio_pci_device_reset(s->exporter->device);
@@ -1603,7 +1596,7 @@ static void *stress_close(void *arg)
 	struct peer peer;
 	int fd, ret, importer;
 
-	while (stress_on(s)) {
+	while (vfio_pci_tph_stress_on(s->end)) {
 		peer_open(s->sim, s->iommu, &peer, "hb0/rp3/ep0");
 		fd = export_buf(&peer);
 		vfio_pci_dma_buf_tph(peer.device, fd, ST, 0x11, 0, 1);
@@ -1621,14 +1614,6 @@ static void *stress_close(void *arg)
 	}
 
 	return NULL;
-}
-
-/* Seconds; VFIO_TPH_STRESS_SECONDS is for who has more or less time. */
-static int stress_seconds(void)
-{
-	const char *seconds = getenv("VFIO_TPH_STRESS_SECONDS");
-
-	return seconds ? atoi(seconds) : 60;
 }
 
 TEST_F_TIMEOUT(kernel, stress, 600)
@@ -1677,7 +1662,7 @@ TEST_F_TIMEOUT(kernel, stress, 600)
 			     0x1111, 1);
 	s.iommu = iommus[2];
 	s.fd = self->fd;
-	s.end = time(NULL) + stress_seconds();
+	s.end = vfio_pci_tph_stress_end(1);
 
 	for (i = 0; i < ARRAY_SIZE(threads); i++)
 		ASSERT_EQ(0, pthread_create(&ids[i], NULL, threads[i], &s));

@@ -3144,8 +3144,6 @@ static void use_all(struct tph_device *d, u32 i)
 		VFIO_ASSERT_EQ(errno, EIO);
 }
 
-#define USES	20
-
 /* Whatever happens at the same time, in the end the three views agree. */
 TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
 {
@@ -3155,8 +3153,9 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
 		disturb_sysfs_reset,
 	};
 	struct tph_device *d = &self->d;
+	u32 i, use = 0;
 	pid_t child;
-	u32 i, use;
+	u64 end;
 
 	if (!d->sim)
 		SKIP(return, "Needs a simulated device");
@@ -3165,8 +3164,10 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
 		vfio_pci_tph_opt_in(d->device);
 		vfio_pci_msix_enable(d->device, 0, d->nr_msix);
 		child = disturb_start(d, disturb[i]);
-		for (use = 0; use < USES; use++)
-			use_all(d, use);
+		end = vfio_pci_tph_stress_end(ARRAY_SIZE(disturb));
+		do {
+			use_all(d, use++);
+		} while (vfio_pci_tph_stress_on(end));
 		disturb_stop(child);
 
 		low_power(d, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT);
@@ -3187,7 +3188,6 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, disturbed, 300)
  * round is short, since it is at its end that the views are compared.
  */
 #define PROGRAMS	2
-#define ROUNDS		5
 
 /* Program in a process of its own, and end with what check_started() expects. */
 static pid_t program_start(struct tph_device *d)
@@ -3218,12 +3218,15 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, sysfs_reset_race, 300)
 	int resets[2] = {};
 	int status, round, ret;
 	pid_t child;
+	u64 end;
 
 	if (!d->sim)
 		SKIP(return, "Needs a simulated device");
 
 	tph_start(d);
-	for (round = 0; round < ARRAY_SIZE(resets) * ROUNDS; round++) {
+	end = vfio_pci_tph_stress_end(2);
+	for (round = 0; round < ARRAY_SIZE(resets) ||
+			vfio_pci_tph_stress_on(end); round++) {
 		child = program_start(d);
 		do {
 			if (round % 2) {
@@ -3244,6 +3247,8 @@ TEST_F_TIMEOUT(vfio_pci_tph_life, sysfs_reset_race, 300)
 	ASSERT_GT(resets[1], 0);
 	check_hint(d, 0, 1, has_table(d) ? TAG_V(0) : 0, false);
 }
+
+#define USES	20
 
 TEST_F_TIMEOUT(vfio_pci_tph_life, unbind, 120)
 {

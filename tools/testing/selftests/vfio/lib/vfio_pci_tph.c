@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sys/wait.h>
@@ -201,4 +202,24 @@ const char *vfio_pci_tph_set_level(int level)
 		return "vfio_pci_core has no parameter \"tph\"";
 
 	return NULL;
+}
+
+static u64 now_ms(void)
+{
+	struct timespec now;
+
+	VFIO_ASSERT_EQ(clock_gettime(CLOCK_MONOTONIC, &now), 0);
+	return now.tv_sec * 1000ull + now.tv_nsec / 1000000;
+}
+
+u64 vfio_pci_tph_stress_end(u32 parts)
+{
+	const char *seconds = getenv("VFIO_TPH_STRESS_SECONDS");
+
+	return now_ms() + (seconds ? atoi(seconds) : 60) * 1000ull / parts;
+}
+
+bool vfio_pci_tph_stress_on(u64 end)
+{
+	return now_ms() < end;
 }

@@ -76,4 +76,12 @@ const char *vfio_pci_tph_set_level(int level);
 int vfio_pci_load(const char *level);
 int vfio_pci_unload(void);
 
+/*
+ * What looks for races goes on for VFIO_TPH_STRESS_SECONDS, or for a minute if the
+ * environment does not say: when one of @parts parts ends that begins now, and
+ * whether that is yet to come.
+ */
+u64 vfio_pci_tph_stress_end(u32 parts);
+bool vfio_pci_tph_stress_on(u64 end);
+
 #endif /* SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_VFIO_PCI_TPH_H */
