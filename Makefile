@@ -49,7 +49,7 @@ guest-build: deps ## kernel, selftests and initramfs of the test guest, KIND=deb
 	@scripts/guest/build $${KIND:-plain}
 
 guest: guest-build ## boot the guest: RUN="shell", RUN="COMMAND", or all tests
-	@scripts/guest/run $${KIND:-plain} 1800 $${RUN:+"$$RUN"}
+	@scripts/guest/run $${KIND:-plain} 7200 $${RUN:+"$$RUN"}
 
 demo: guest-build ## show a DMA write that carries the tag a program asked for
 	@scripts/guest/run plain 120 /tests/vfio_pci_tph_demo

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Reads a tarball, and writes it for "git fast-import --done" as one commit of the
+# Reads a tarball, not compressed, and writes it for "git fast-import --done" as one commit of the
 # branch "import", without the directory that it begins with.
 
 import sys
@@ -46,7 +46,10 @@ def files(tar):
 
 
 put("commit refs/heads/import\ncommitter vfio-tph <vfio-tph@localhost> 0 +0000\ndata 0\n")
-with tarfile.open(fileobj=sys.stdin.buffer, mode="r|*", encoding="utf-8") as tar:
+with tarfile.open(fileobj=sys.stdin.buffer, mode="r|", encoding="utf-8") as tar:
     for name, mode, data in files(tar):
         put("M %s inline " % mode, quoted(name), "\ndata %d\n" % len(data), data, "\n")
+# What is behind the end is for who writes it
+while sys.stdin.buffer.read(1 << 20):
+    pass
 put("done\n")

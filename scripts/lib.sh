@@ -73,12 +73,20 @@ lock()
 	export VFIO_TPH_LOCKS="${VFIO_TPH_LOCKS:-} $1"
 }
 
+# goes_at_end DIR: with the script, but not with a process of it: one that is killed
+# early, like the heartbeat of a short step, still has the trap
+goes_at_end()
+{
+	gone_at_end=$1
+	trap '[ "$BASHPID" != $$ ] || rm -rf "$gone_at_end"' EXIT
+}
+
 # A fresh directory that goes when the script does
 scratch()
 {
 	mkdir -p "$cache/tmp"
 	scratch=$(mktemp -d "$cache/tmp/XXXXXX")
-	trap 'rm -rf "$scratch"' EXIT
+	goes_at_end "$scratch"
 }
 
 # tally FILE: the sums of its results, which lines begin with; fails if one has failed
@@ -145,12 +153,12 @@ commit_of()
 # different is written, so that little of it has to be built again.
 beside()
 {
-	if ! git -C "$1" rev-parse -q --verify HEAD >/dev/null 2>&1; then
-		rm -rf "$1" &&
+	# What was interrupted there, and left its locks, begins from nothing
+	if ! git -C "$1" reset -q --hard 2>/dev/null; then
+		git -C "$tree" worktree remove -f -f "$1" 2>/dev/null || rm -rf "$1"
 		git -C "$tree" worktree prune &&
-		git -C "$tree" worktree add -q --detach "$1" "$2" || return
+		git -C "$tree" worktree add -q -f -f --detach "$1" "$2" || return
 	fi
-	git -C "$1" reset -q --hard &&
 	git -C "$1" checkout -q --detach "$2"
 }
 
