@@ -73,20 +73,12 @@ lock()
 	export VFIO_TPH_LOCKS="${VFIO_TPH_LOCKS:-} $1"
 }
 
-# goes_at_end DIR: with the script, but not with a process of it: one that is killed
-# early, like the heartbeat of a short step, still has the trap
-goes_at_end()
-{
-	gone_at_end=$1
-	trap '[ "$BASHPID" != $$ ] || rm -rf "$gone_at_end"' EXIT
-}
-
 # A fresh directory that goes when the script does
 scratch()
 {
 	mkdir -p "$cache/tmp"
 	scratch=$(mktemp -d "$cache/tmp/XXXXXX")
-	goes_at_end "$scratch"
+	trap 'rm -rf "$scratch"' EXIT
 }
 
 # tally FILE: the sums of its results, which lines begin with; fails if one has failed
@@ -96,27 +88,35 @@ tally()
 		END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 || !p }' "$1"
 }
 
+# What step says until its standard input ends. It is not killed: a child that gets a
+# signal at its very start runs the trap of its parent, and removes what is the parent's.
+step_beats()
+{
+	local rc
+
+	while :; do
+		rc=0
+		read -r -t 15 || rc=$?
+		[ $rc -gt 128 ] || return 0	# no timeout
+		say "$1 ... $((SECONDS - $2)) s"
+	done
+}
+
 # step LABEL COMMAND...: runs the command with its output in a log, says every
 # 15 seconds that it is still at it, and shows the end of the log when it fails.
 step()
 {
-	local step_label=$1 step_log step_start=$SECONDS step_beat step_rc=0
+	local step_label=$1 step_log step_start=$SECONDS step_on step_beat step_rc=0
 
 	shift
 	mkdir -p "$cache/log"
 	step_log=$(mktemp "$cache/log/XXXXXX")
 	say "$step_label ..."
-	(
-		exec {never}<> <(:)
-		while kill -0 $$ 2>/dev/null; do
-			read -r -t 15 -u "$never" || true
-			say "$step_label ... $((SECONDS - step_start)) s"
-		done
-	) &
+	exec {step_on}> >(step_beats "$step_label" "$step_start")
 	step_beat=$!
-	("$@") >"$step_log" 2>&1 </dev/null || step_rc=$?
-	kill $step_beat
-	wait $step_beat 2>/dev/null || true
+	("$@") >"$step_log" 2>&1 </dev/null {step_on}>&- || step_rc=$?
+	exec {step_on}>&-
+	wait "$step_beat" || :
 	if [ $step_rc -ne 0 ]; then
 		tail -n 40 "$step_log" >&2
 	else
