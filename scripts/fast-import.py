@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Reads a tarball, not compressed, and writes it for "git fast-import --done" as one commit of the
-# branch "import", without the directory that it begins with.
+# Reads a tarball, not compressed, and writes it for "git fast-import --done" as one
+# commit of the branch "import", without the directory that it begins with.
 
 import sys
 import tarfile

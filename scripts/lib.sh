@@ -180,7 +180,6 @@ without_pci_sim()
 		[ "${dir#pci-sim}" != "$dir" ] ||
 			mapfile -t -O ${#mails[@]} mails < <(patches_of "$dir")
 	done
-	rm -rf "$where" &&
 	without_files "$where" &&
 	{ [ ${#mails[@]} -eq 0 ] ||
 	  git -C "$where" am --quiet --committer-date-is-author-date "${mails[@]/#/$patches/}"; } &&
